@@ -1,0 +1,208 @@
+//! Collects the samples and prints them: Markdown for people, JSON for programs.
+//!
+//! Owner-only: the parent process's one thread.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::epicycle_rt::Epicycle;
+use super::measure::median;
+use super::workloads::{Figures, Goal, Metric, Workload};
+
+const OURS: &str = "epicycle";
+const BARE: &str = "bare";
+/// The peers as they come: goals are ratios to the best of these.
+const PEERS: [&str; 3] = ["tokio", "smol", "nio"];
+const MOVABLE_PEERS: [&str; 2] = ["tokio", "smol"];
+/// The same peers with `block_on`'s caller as a worker, which is faster in some rows and slower in others.
+const TUNED_PEERS: [&str; 5] = ["tokio", "smol", "smol-run", "nio", "nio-local"];
+
+/// The outcome of one sample.
+pub enum Cell {
+    Figures(Figures),
+    Failed,
+    Hung,
+}
+
+#[derive(Default)]
+struct Samples {
+    values: Vec<f64>,
+    trouble: Option<&'static str>,
+}
+
+struct Row {
+    key: &'static str,
+    metric: Metric,
+    samples: HashMap<String, Samples>,
+}
+
+pub struct Report {
+    rows: Vec<Row>,
+    rounds: usize,
+    quick: bool,
+    runtimes: Vec<String>,
+}
+
+impl Report {
+    pub fn new(workloads: &[Workload<Epicycle>], runtimes: &[String], rounds: usize, quick: bool) -> Report {
+        let row = |key, metric: &Metric| Row { key, metric: *metric, samples: HashMap::new() };
+        let rows =
+            |each: &Workload<Epicycle>| each.metrics.iter().map(|metric| row(each.key, metric)).collect::<Vec<_>>();
+        Report { rows: workloads.iter().flat_map(rows).collect(), rounds, quick, runtimes: runtimes.to_vec() }
+    }
+
+    pub fn add(&mut self, key: &str, runtime: &str, cell: Cell) {
+        for (index, row) in self.rows.iter_mut().filter(|row| row.key == key).enumerate() {
+            let samples = row.samples.entry(runtime.to_string()).or_default();
+            match &cell {
+                Cell::Figures(figures) => samples.values.extend(figures.get(index).copied().flatten()),
+                Cell::Failed => samples.trouble = Some("failed"),
+                Cell::Hung => samples.trouble = Some("hung"),
+            }
+        }
+    }
+
+    pub fn failed(&self) -> bool {
+        self.rows.iter().any(|row| row.samples.values().any(|samples| samples.trouble.is_some()))
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut text = self.preamble();
+        let shown: Vec<&str> = self.runtimes.iter().map(String::as_str).filter(|name| self.has(name)).collect();
+        let _ = writeln!(
+            text,
+            "| row | unit | {} | spread | / Tokio | / best peer | / best set-up | goal |",
+            shown.join(" | ")
+        );
+        let _ = writeln!(text, "|---|---|{}--:|--:|--:|--:|---|", "--:|".repeat(shown.len()));
+        for row in &self.rows {
+            let cells: Vec<_> = shown.iter().map(|name| row.cell(name)).collect();
+            let Metric { title, unit, .. } = row.metric;
+            let _ = writeln!(text, "| {title} | {unit} | {} | {} |", cells.join(" | "), row.ratios());
+        }
+        text + &self.speed_up()
+    }
+
+    fn preamble(&self) -> String {
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("unknown");
+        format!(
+            "Medians of {} interleaved rounds{}; less is better. Two workers unless the row says otherwise, {cpus} CPUs, \
+             load average {load} at the end. Spread: epicycle's worst round over its median. Best peer: of Tokio, smol \
+             and nio as they come; best set-up: also of smol-run and nio-local, where block_on's caller is a worker.\n\n",
+            self.rounds,
+            if self.quick { " at a fourth of the work" } else { "" },
+        )
+    }
+
+    fn has(&self, runtime: &str) -> bool {
+        self.rows.iter().any(|row| row.samples.contains_key(runtime))
+    }
+
+    /// What the second worker brings to CPU-bound tasks, if both rows were run.
+    fn speed_up(&self) -> String {
+        let median_of = |key, runtime: &str| self.rows.iter().find(|row| row.key == key)?.median(runtime);
+        let ratio =
+            |runtime: &str| Some(median_of("cpu-one-worker", runtime)? / median_of("cpu-two-workers", runtime)?);
+        let show = |runtime: &String| ratio(runtime).map(|ratio| format!("{runtime} {ratio:.2}"));
+        let ratios: Vec<String> = self.runtimes.iter().filter_map(show).collect();
+        match ratios.is_empty() {
+            true => String::new(),
+            false => format!("\nSpeed-up of CPU-bound tasks from one worker to two: {}.\n", ratios.join(", ")),
+        }
+    }
+
+    pub fn write_json(&self, path: &Path) -> io::Result<()> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let all = json!({ "rounds": self.rounds, "quick": self.quick, "runtimes": self.runtimes, "rows": rows });
+        std::fs::write(path, format!("{all:#}\n"))
+    }
+}
+
+impl Row {
+    fn median(&self, runtime: &str) -> Option<f64> {
+        median(&self.samples.get(runtime)?.values)
+    }
+
+    fn best(&self, runtimes: &[&str]) -> Option<f64> {
+        runtimes.iter().filter_map(|runtime| self.median(runtime)).min_by(f64::total_cmp)
+    }
+
+    fn cell(&self, runtime: &str) -> String {
+        let trouble = self.samples.get(runtime).and_then(|samples| samples.trouble);
+        match (self.median(runtime), trouble) {
+            (Some(value), None) => figure(value),
+            (Some(value), Some(trouble)) => format!("{} ({trouble} once)", figure(value)),
+            (None, trouble) => trouble.unwrap_or("-").to_string(),
+        }
+    }
+
+    /// Our figure over the best of `runtimes`.
+    fn over(&self, runtimes: &[&str]) -> Option<f64> {
+        let ratio = self.median(OURS)? / self.best(runtimes)?;
+        ratio.is_finite().then_some(ratio)
+    }
+
+    /// Spread, the three ratios, and what became of the goal.
+    fn ratios(&self) -> String {
+        let worst = self.samples.get(OURS).and_then(|samples| samples.values.iter().copied().max_by(f64::total_cmp));
+        let spread = worst.zip(self.median(OURS)).map(|(worst, median)| worst / median);
+        let show = |ratio: Option<f64>| {
+            ratio.filter(|ratio| ratio.is_finite()).map_or("-".into(), |ratio| format!("{ratio:.2}"))
+        };
+        let all = [spread, self.over(&["tokio"]), self.over(&PEERS), self.over(&TUNED_PEERS)].map(show);
+        format!("{} | {}", all.join(" | "), self.verdict())
+    }
+
+    fn verdict(&self) -> String {
+        let (goal, ours, of) = match self.metric.goal {
+            None => return String::new(),
+            Some(Goal::OfPeers(goal)) => (goal, self.over(&PEERS), ""),
+            Some(Goal::OfMovable(goal)) => (goal, self.over(&MOVABLE_PEERS), " of tokio, smol"),
+            Some(Goal::OfBare(goal)) => (goal, self.over(&[BARE]), " of bare"),
+            Some(Goal::AtMost(goal)) => (goal, self.median(OURS), ""),
+        };
+        match ours {
+            Some(ours) if ours <= goal => format!("{goal}{of}: met, {ours:.2}"),
+            Some(ours) => format!("{goal}{of}: **missed, {ours:.2}**"),
+            None => format!("{goal}{of}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut runtimes = serde_json::Map::new();
+        for (name, samples) in &self.samples {
+            let worst = samples.values.iter().copied().max_by(f64::total_cmp);
+            let figures = json!({ "median": median(&samples.values), "worst": worst, "samples": samples.values });
+            runtimes.insert(name.clone(), figures);
+            if let Some(trouble) = samples.trouble {
+                runtimes[name]["trouble"] = trouble.into();
+            }
+        }
+        let Metric { title, unit, goal } = self.metric;
+        let goal = match goal {
+            None => Value::Null,
+            Some(Goal::OfPeers(ratio)) => json!({ "of_tokio_smol_nio": ratio }),
+            Some(Goal::OfMovable(ratio)) => json!({ "of_tokio_smol": ratio }),
+            Some(Goal::OfBare(ratio)) => json!({ "of_bare": ratio }),
+            Some(Goal::AtMost(figure)) => json!({ "at_most": figure }),
+        };
+        json!({ "key": self.key, "title": title, "unit": unit, "goal": goal, "runtimes": runtimes })
+    }
+}
+
+fn figure(value: f64) -> String {
+    match value {
+        value if value >= 1000.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! Which loop this thread drives.
+//!
+//! *Invariant.* At most one. Set exactly while the loop runs on this thread, which is also while its pinned things may be
+//! touched. *Threads.* The thread's own; in its exit destructors there is none, so a wake there is a remote wake.
+//! *Ordering.* None.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::core::LoopCore;
+use super::{Remote, budget};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<LoopCore>>> = const { RefCell::new(None) };
+}
+
+/// Calls `f` with this thread's loop.
+pub(crate) fn with<R>(f: impl FnOnce(Option<&Rc<LoopCore>>) -> R) -> R {
+    let mut f = Some(f);
+    let seen = CURRENT.try_with(|current| {
+        let f = f.take().expect("called once");
+        f(current.borrow().as_ref())
+    });
+    match (seen, f) {
+        (Ok(result), _) => result,
+        (Err(_), Some(f)) => f(None),
+        (Err(_), None) => unreachable!("an inaccessible thread local calls nothing"),
+    }
+}
+
+pub(crate) fn current() -> Option<Rc<LoopCore>> {
+    with(|current| current.cloned())
+}
+
+/// Whether this thread drives the loop that `remote` belongs to.
+pub(crate) fn is_on(remote: &Arc<Remote>) -> bool {
+    with(|current| current.is_some_and(|core| Arc::ptr_eq(core.remote(), remote)))
+}
+
+/// Makes `core` this thread's loop until the guard goes.
+pub(crate) fn enter(core: Rc<LoopCore>) -> Entered {
+    let before = CURRENT.replace(Some(core));
+    assert!(before.is_none(), "a thread drives one loop at a time");
+    Entered(())
+}
+
+/// Makes `core` the current loop instead of the one that is; for a thread that alternates between two.
+pub(crate) fn switch(core: &Rc<LoopCore>) {
+    let before = CURRENT.replace(Some(core.clone()));
+    debug_assert!(before.is_some());
+}
+
+/// Keeps the current loop set. Dropping it unsets it.
+#[must_use]
+pub(crate) struct Entered(());
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let core = CURRENT.take();
+        budget::lift();
+        drop(core);
+    }
+}

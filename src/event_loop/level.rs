@@ -1,0 +1,105 @@
+//! Level-triggered registrations, which mio does not offer: for asyncio's readers and writers, and for nesting one loop's
+//! selector in another's.
+//!
+//! *Invariant.* The same tokens as mio's registrations in the same poll set. *Threads.* Any. *Ordering.* The kernel's.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{change, nest, rearm, register, unnest};
+#[cfg(not(target_os = "linux"))]
+pub(super) use other::{change, nest, rearm, register, unnest};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    //! epoll without EPOLLET.
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd, RawFd};
+
+    use mio::{Interest, Registry, Token};
+    use rustix::event::epoll::{self, EventData, EventFlags};
+
+    pub(in super::super) fn register(
+        registry: &Registry,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        Ok(epoll::add(registry.as_fd(), fd, data(token), flags(interest))?)
+    }
+
+    pub(in super::super) fn change(
+        registry: &Registry,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(registry.as_fd(), fd, data(token), flags(interest))?)
+    }
+
+    /// Nothing: the kernel goes on telling.
+    pub(in super::super) fn rearm(_: &Registry, _: RawFd, _: Token, _: Interest) {}
+
+    fn data(token: Token) -> EventData {
+        EventData::new_u64(token.0 as u64)
+    }
+
+    fn flags(interest: Interest) -> EventFlags {
+        let mut flags = EventFlags::empty();
+        flags.set(EventFlags::IN | EventFlags::RDHUP, interest.is_readable());
+        flags.set(EventFlags::OUT, interest.is_writable());
+        flags
+    }
+
+    pub(in super::super) fn nest(
+        outer: &Registry,
+        inner: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        Ok(epoll::add(outer.as_fd(), inner.as_fd(), data(token), EventFlags::IN)?)
+    }
+
+    pub(in super::super) fn unnest(outer: &Registry, inner: &Registry) {
+        // Fails only if it was not nested.
+        let _ = epoll::delete(outer.as_fd(), inner.as_fd());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod other {
+    //! kqueue through mio: edge-triggered, re-armed by the owner after each callback; selectors are not nested, so the
+    //! custodian ticks.
+    use std::io;
+    use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+    use mio::unix::SourceFd;
+    use mio::{Interest, Registry, Token};
+
+    pub(in super::super) fn register(
+        registry: &Registry,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest)
+    }
+
+    pub(in super::super) fn change(
+        registry: &Registry,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        registry.reregister(&mut SourceFd(&fd.as_raw_fd()), token, interest)
+    }
+
+    /// Adding the filters again reports what is still ready once more.
+    pub(in super::super) fn rearm(registry: &Registry, fd: RawFd, token: Token, what: Interest) {
+        // Fails only if the descriptor was closed meanwhile: then there is nothing to report.
+        let _ = registry.reregister(&mut SourceFd(&fd), token, what);
+    }
+
+    pub(in super::super) fn nest(_: &Registry, _: &Registry, _: Token) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(in super::super) fn unnest(_: &Registry, _: &Registry) {}
+}

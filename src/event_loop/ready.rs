@@ -1,0 +1,95 @@
+//! What a loop is going to run: a FIFO that peers can steal from, and one for pinned handles.
+//!
+//! *Invariant.* Everything not pinned is in the stealable FIFO, at once and always. A loop without peers has one FIFO for
+//! both, so that all of it runs in asyncio's order.
+//!
+//! *Threads.* The loop's own; peers hold the stealable FIFO's other end. *Ordering.* crossbeam-deque's.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use super::inbox::Inbox;
+use crate::primitive::deque::Worker;
+use crate::task::ReadyHandle;
+
+pub(crate) struct Ready {
+    pinned: RefCell<VecDeque<ReadyHandle>>,
+    /// `None` for a loop without peers.
+    stealable: RefCell<Option<Worker<ReadyHandle>>>,
+    /// Whose turn it is when both have something.
+    pinned_next: Cell<bool>,
+}
+
+impl Ready {
+    pub(crate) fn new(stealable: Option<Worker<ReadyHandle>>) -> Self {
+        Self { pinned: RefCell::default(), stealable: RefCell::new(stealable), pinned_next: Cell::new(true) }
+    }
+
+    pub(crate) fn push_pinned(&self, handle: ReadyHandle) {
+        self.pinned.borrow_mut().push_back(handle);
+    }
+
+    pub(crate) fn push_stealable(&self, handle: ReadyHandle) {
+        match &*self.stealable.borrow() {
+            Some(queue) => queue.push(handle),
+            None => self.push_pinned(handle),
+        }
+    }
+
+    /// Moves an inbox's posts to the pinned FIFO.
+    pub(crate) fn take_posts(&self, inbox: &Inbox) -> usize {
+        let mut pinned = self.pinned.borrow_mut();
+        if pinned.is_empty() {
+            let empty = std::mem::take(&mut *pinned);
+            *pinned = inbox.take(empty);
+            pinned.len()
+        } else {
+            let mut posts = inbox.take(VecDeque::new());
+            let n = posts.len();
+            pinned.append(&mut posts);
+            n
+        }
+    }
+
+    /// The oldest handle; the two FIFOs in turn.
+    pub(crate) fn pop(&self) -> Option<ReadyHandle> {
+        let stealable = self.stealable.borrow();
+        let Some(stealable) = &*stealable else {
+            return self.pinned.borrow_mut().pop_front();
+        };
+        let pinned_first = self.pinned_next.replace(!self.pinned_next.get());
+        if pinned_first {
+            let pinned = self.pinned.borrow_mut().pop_front();
+            pinned.or_else(|| stealable.pop())
+        } else {
+            stealable.pop().or_else(|| self.pinned.borrow_mut().pop_front())
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pinned.borrow().len() + self.stealable_len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pinned.borrow().is_empty()
+            && self.stealable.borrow().as_ref().is_none_or(Worker::is_empty)
+    }
+
+    pub(crate) fn stealable_len(&self) -> usize {
+        self.stealable.borrow().as_ref().map_or(0, Worker::len)
+    }
+
+    /// Fills the stealable FIFO from elsewhere; returns how many came.
+    pub(crate) fn fill(&self, take: impl FnOnce(&Worker<ReadyHandle>)) -> usize {
+        let stealable = self.stealable.borrow();
+        let Some(queue) = &*stealable else { return 0 };
+        let before = queue.len();
+        take(queue);
+        queue.len().saturating_sub(before)
+    }
+
+    /// Gives up the stealable FIFO, for the loop's next tenancy.
+    pub(crate) fn take_stealable(&self) -> Option<Worker<ReadyHandle>> {
+        self.stealable.borrow_mut().take()
+    }
+}

@@ -1,0 +1,232 @@
+//! The half of a loop that other threads may touch.
+//!
+//! *Invariant.* Lives as long as anything refers to it: a task, a timer, a socket, a handle. What it offers after its loop
+//! closed is harmless. *Threads.* Any. *Ordering.* Each part's own file.
+
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::thread::Thread;
+
+use super::core::LoopCore;
+use super::inbox::Inbox;
+use super::park::{Parker, Unblock};
+use super::selector::Selector;
+use super::stats::Stats;
+use super::timers::Timers;
+use super::current;
+use crate::primitive::{CachePadded, Mutex};
+use crate::task::{
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch,
+    launch, report_to,
+};
+
+pub(crate) struct Remote {
+    index: usize,
+    parker: CachePadded<Parker>,
+    stats: CachePadded<Stats>,
+    inbox: CachePadded<Inbox>,
+    timers: CachePadded<Timers>,
+    selector: Selector,
+    /// Tasks that may run anywhere and were born here.
+    live: CachePadded<LiveList>,
+    /// Tasks and timed callbacks that belong here.
+    pinned: CachePadded<LiveList>,
+    handler: Mutex<ExceptionHandler>,
+    /// A guest's own thread, which does not sleep in a selector.
+    guest: Option<Thread>,
+    /// The loop that a guest's thread drives as well, and in whose selector it sleeps.
+    carrier: Mutex<Option<Arc<Remote>>>,
+}
+
+impl Remote {
+    pub(crate) fn new(index: usize, absent: bool, handler: ExceptionHandler) -> io::Result<Arc<Self>> {
+        Self::build(index, absent, handler, None)
+    }
+
+    /// The remote half of a guest: a thread inside `block_on` that drives no loop.
+    pub(crate) fn new_guest(handler: ExceptionHandler) -> io::Result<Arc<Self>> {
+        Self::build(usize::MAX, false, handler, Some(std::thread::current()))
+    }
+
+    fn build(
+        index: usize,
+        absent: bool,
+        handler: ExceptionHandler,
+        guest: Option<Thread>,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            index,
+            parker: CachePadded::new(Parker::new(absent)),
+            stats: CachePadded::default(),
+            inbox: CachePadded::new(Inbox::new()),
+            timers: CachePadded::new(Timers::new()),
+            selector: Selector::new()?,
+            live: CachePadded::new(LiveList::new()),
+            pinned: CachePadded::new(LiveList::new()),
+            handler: Mutex::new(handler),
+            guest,
+            carrier: Mutex::new(None),
+        }))
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+    pub(crate) fn parker(&self) -> &Parker {
+        &self.parker
+    }
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.timers
+    }
+    pub(crate) fn selector(&self) -> &Selector {
+        &self.selector
+    }
+    pub(crate) fn live(&self) -> &LiveList {
+        &self.live
+    }
+    pub(crate) fn pinned(&self) -> &LiveList {
+        &self.pinned
+    }
+
+    /// Wakes the loop's thread if it sleeps; what it should find has been published. True if it took a system call.
+    pub(crate) fn unpark(&self) -> bool {
+        let woken = self.parker.unpark(self);
+        if woken {
+            self.stats.unparks_received.add_shared(1);
+            current::with(|current| {
+                if let Some(core) = current {
+                    core.remote().stats.unparks_sent.add(1);
+                }
+            });
+        }
+        woken
+    }
+
+    /// Posts a handle to the loop. On a closed loop it is dropped here, which a pinned one cannot reach: its loop closes
+    /// the inbox only when no pinned task is left.
+    pub(crate) fn post(&self, handle: ReadyHandle) {
+        match self.inbox.push(handle) {
+            Ok(()) => {
+                self.unpark();
+            }
+            Err(handle) => {
+                debug_assert!(handle.may_travel());
+                drop(handle);
+            }
+        }
+    }
+
+    pub(crate) fn set_carrier(&self, carrier: Option<Arc<Remote>>) {
+        *self.carrier.lock() = carrier;
+    }
+
+    pub(crate) fn handler(&self) -> ExceptionHandler {
+        self.handler.lock().clone()
+    }
+
+    pub(crate) fn set_handler(&self, handler: ExceptionHandler) {
+        let old = std::mem::replace(&mut *self.handler.lock(), handler);
+        drop(old);
+    }
+
+    /// The exception handler is told `context`.
+    pub(crate) fn report(&self, context: &ErrorContext) {
+        report_to(&self.handler(), context);
+    }
+
+    /// Wakes, and reports a waker that panics.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if let Err(payload) = catch(|| waker.wake()) {
+            self.report(&ErrorContext::new("Exception in a waker").with_panic(&*payload));
+            if let Err(second) = catch(|| drop(payload)) {
+                std::mem::forget(second);
+            }
+        }
+    }
+}
+
+impl Unblock for Remote {
+    fn unblock(&self) {
+        match &self.guest {
+            Some(thread) => {
+                thread.unpark();
+                let carrier = self.carrier.lock().clone();
+                if let Some(carrier) = carrier {
+                    carrier.unpark();
+                }
+            }
+            None => self.selector.unblock(),
+        }
+    }
+}
+
+/// The scheduler of what is pinned to a loop.
+pub(crate) struct PinnedHome {
+    remote: Arc<Remote>,
+}
+
+impl PinnedHome {
+    pub(crate) fn new(remote: Arc<Remote>) -> Self {
+        Self { remote }
+    }
+}
+
+/// A queue, and what keeps it.
+pub(crate) enum Target {
+    Own(Rc<LoopCore>),
+    Other(Arc<Remote>),
+}
+
+impl Schedule for PinnedHome {
+    type Target = Target;
+
+    fn target(&self) -> Target {
+        current::with(|current| match current {
+            Some(core) if Arc::ptr_eq(core.remote(), &self.remote) => Target::Own(core.clone()),
+            _ => Target::Other(self.remote.clone()),
+        })
+    }
+
+    fn push(target: Target, handle: ReadyHandle) {
+        match target {
+            Target::Own(core) => core.ready().push_pinned(handle),
+            Target::Other(remote) => remote.post(handle),
+        }
+    }
+
+    fn is_home(&self) -> bool {
+        current::is_on(&self.remote)
+    }
+
+    fn live(&self) -> Option<&LiveList> {
+        Some(&self.remote.pinned)
+    }
+
+    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
+        let new = NewTask {
+            kind: Kind::Callback,
+            pinned: true,
+            queued: true,
+            unbuilt: true,
+            name: None,
+            location,
+        };
+        let home = PinnedHome::new(self.remote.clone());
+        drop(launch(Once::new(callback), home, new).into_handle());
+    }
+
+    fn report(&self, context: &ErrorContext) {
+        let mut context = context.clone();
+        context.loop_index = current::with(|core| core.map(|core| core.remote().index()));
+        self.remote.report(&context);
+    }
+}

@@ -1,0 +1,189 @@
+//! A loop on its own, without a runtime: asyncio's life cycle.
+//!
+//! *Invariant.* Running means being this thread's current loop; `close` happens once, not while running, and drops
+//! everything. *Threads.* The loop's own. *Ordering.* Owner-only.
+
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{Location, resume_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::core::LoopCore;
+use super::{EventLoop, Remote, current};
+use crate::task::catch;
+
+/// `run_until_complete` ended because the loop was stopped before the future was done. asyncio's `RuntimeError`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopStopped(());
+
+impl fmt::Display for LoopStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event loop stopped before Future completed.")
+    }
+}
+
+impl std::error::Error for LoopStopped {}
+
+/// A loop that belongs to a runtime is run by it alone.
+const OWNED: &str = "this event loop belongs to a Runtime, which runs it";
+
+impl EventLoop {
+    /// A loop on its own.
+    ///
+    /// # Errors
+    /// If the system is out of descriptors.
+    pub fn new() -> io::Result<Self> {
+        let remote = Remote::new(0, false, None)?;
+        Ok(Self { core: LoopCore::new(remote, None, 0) })
+    }
+
+    /// Runs the loop until `future` is done, and then to the end of that turn. What else was scheduled stays for the next
+    /// run. The future may borrow.
+    ///
+    /// # Errors
+    /// If the loop was stopped first.
+    ///
+    /// # Panics
+    /// If this thread runs a loop already, or this loop is closed; and with the future's own panic.
+    #[track_caller]
+    pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, LoopStopped> {
+        let location = Location::caller();
+        self.assert_can_run();
+        let _entered = current::enter(self.core.clone());
+        let root = self.core.spawn_root(location);
+        let mut future = pin!(future);
+        let mut output = None;
+        root.waker.wake_by_ref();
+        while !self.core.take_stop() {
+            let _ = self.core.turn(None, || false, || {
+                if output.is_none() {
+                    let mut cx = Context::from_waker(&root.waker);
+                    let polled = catch(|| future.as_mut().poll(&mut cx));
+                    output = match polled {
+                        Ok(Poll::Pending) => None,
+                        Ok(Poll::Ready(value)) => Some(Ok(value)),
+                        Err(payload) => Some(Err(payload)),
+                    };
+                    if output.is_some() {
+                        let stopped = self.clone();
+                        self.core.call_soon(move || stopped.stop());
+                    }
+                }
+                ControlFlow::Continue(())
+            });
+        }
+        root.task.cancel();
+        match output {
+            None => Err(LoopStopped(())),
+            Some(Ok(value)) => Ok(value),
+            Some(Err(payload)) => resume_unwind(payload),
+        }
+    }
+
+    /// Runs the loop until [`stop`](Self::stop); if that was called before, for one turn that does not wait.
+    ///
+    /// # Panics
+    /// As [`run_until_complete`](Self::run_until_complete).
+    #[track_caller]
+    pub fn run_forever(&self) {
+        self.assert_can_run();
+        let _entered = current::enter(self.core.clone());
+        loop {
+            let _ = self.core.turn(None, || false, || ControlFlow::Continue(()));
+            if self.core.take_stop() {
+                return;
+            }
+        }
+    }
+
+    /// One turn: waits for at most `timeout` (`None`: as long as it takes) if nothing is ready, then runs what is.
+    ///
+    /// # Panics
+    /// As [`run_until_complete`](Self::run_until_complete).
+    #[track_caller]
+    pub fn run_once(&self, timeout: Option<Duration>) {
+        self.assert_can_run();
+        let _entered = current::enter(self.core.clone());
+        let _ = self.core.turn(timeout, || false, || ControlFlow::Continue(()));
+        self.core.take_stop();
+    }
+
+    /// Has the running loop end after the current turn: what is ready now still runs, what that schedules does not.
+    ///
+    /// # Panics
+    /// On a loop of a runtime: its `block_on` ends when its future does.
+    #[track_caller]
+    pub fn stop(&self) {
+        assert!(self.core.fleet() == 0, "{OWNED}: it ends when block_on's future does");
+        self.core.stop();
+    }
+
+    /// Drops everything that was scheduled and ends the loop for good; a second call does nothing. Dropping the last handle
+    /// does the same.
+    ///
+    /// # Panics
+    /// While the loop runs, and on a loop of a runtime.
+    #[track_caller]
+    pub fn close(&self) {
+        assert!(self.core.fleet() == 0, "{OWNED}: it ends with the Runtime");
+        assert!(!self.is_running(), "Cannot close a running event loop");
+        close(&self.core);
+    }
+
+    /// Whether this thread is inside one of the run methods of this loop.
+    pub fn is_running(&self) -> bool {
+        current::is_on(self.core.remote())
+    }
+
+    /// Whether the loop was closed.
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
+    #[track_caller]
+    fn assert_can_run(&self) {
+        assert!(self.core.fleet() == 0, "{OWNED}");
+        assert!(!self.is_closed(), "event loop is closed");
+        assert!(!self.is_running(), "This event loop is already running");
+        assert!(
+            current::current().is_none(),
+            "Cannot run the event loop while another loop is running"
+        );
+    }
+}
+
+fn close(core: &Rc<LoopCore>) {
+    if core.is_closed() {
+        return;
+    }
+    core.close();
+    // Destructors see their loop as current, unless another one runs on this thread.
+    let _entered = current::current().is_none().then(|| current::enter(core.clone()));
+    let remote = core.remote();
+    remote.pinned().close();
+    remote.live().close();
+    loop {
+        let unpinned = remote.live().cancel_all();
+        let travellers = core.drop_pinned();
+        if !unpinned && travellers.is_empty() {
+            break;
+        }
+        drop(travellers);
+    }
+    drop(remote.inbox().close());
+    remote.timers().close(|waker| remote.wake(waker));
+    remote.selector().close(|waker| remote.wake(waker));
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        let last = Rc::strong_count(&self.core) == 1;
+        if last && self.core.fleet() == 0 {
+            close(&self.core);
+        }
+    }
+}

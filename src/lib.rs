@@ -1,0 +1,45 @@
+//! A work-stealing async runtime in which every worker thread owns a whole asyncio-style event loop: a ready queue, a timer
+//! heap and a selector. Idle loops steal ready tasks from busy ones, and serve the sockets and timers of a loop that is
+//! stuck.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! let greeting = epicycle::run(async {
+//!     let task = epicycle::spawn(async {
+//!         epicycle::time::sleep(Duration::from_millis(10)).await;
+//!         "hello"
+//!     });
+//!     task.await.unwrap()
+//! });
+//! assert_eq!(greeting, "hello");
+//! ```
+//!
+//! *For those who read the source:* the rooms below import only from rooms above them. `scheduler/worker.rs` is the page to
+//! read first.
+
+mod primitive;
+pub mod task;
+mod event_loop;
+mod scheduler;
+pub mod runtime;
+pub mod io;
+pub mod time;
+pub mod net;
+pub mod signal;
+#[cfg(feature = "hyper")]
+pub mod hyper;
+
+#[cfg(all(test, epicycle_loom))]
+#[path = "../loom_tests/mod.rs"]
+mod loom_tests;
+
+pub use event_loop::{EventLoop, LoopHandle, LoopStopped};
+pub use runtime::{Builder, Runtime, RuntimeHandle, run};
+pub use scheduler::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
+pub use task::{ErrorContext, Handle, JoinError, JoinHandle, Task, TimerHandle};
+pub use time::{TimeoutError, timeout, timeout_at, wait_for};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,136 @@
+//! [`Acceptor`]: what accepting has in common for TCP and Unix sockets, which is what to do when it fails.
+//!
+//! *Invariant*: readiness of a listener stays set until accepting would block, so that a burst of connections costs one
+//! visit to the selector. A connection that was aborted while it waited is nobody's concern. When the process or the
+//! system has run out of descriptors or memory, the listener is still readable: trying again at once would burn the CPU
+//! and help nobody, so accepting pauses for a second, as in asyncio. *Threads*: any; the pause is shared by all who
+//! accept. *Ordering*: the mutex.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::Async;
+use crate::scheduler;
+use crate::time::{Sleep, sleep_until};
+
+/// asyncio's `ACCEPT_RETRY_DELAY`.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Acceptor<L: AsFd> {
+    io: Async<L>,
+    pause: Mutex<Pause>,
+}
+
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    /// For `poll_accept`; an `accept` has its own.
+    sleep: Option<Sleep>,
+}
+
+/// What to do about a failed attempt.
+enum Verdict {
+    Fail,
+    TryAgain,
+    Pause,
+}
+
+impl Verdict {
+    fn on(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::CONNABORTED) => Self::TryAgain,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Self::Pause,
+            _ => Self::Fail,
+        }
+    }
+}
+
+impl<L: AsFd> Acceptor<L> {
+    pub(super) fn new(io: Async<L>) -> Self {
+        Self { io, pause: Mutex::default() }
+    }
+
+    pub(super) fn io(&self) -> &Async<L> {
+        &self.io
+    }
+
+    pub(super) fn into_io(self) -> Async<L> {
+        self.io
+    }
+
+    pub(super) async fn accept<R>(&self, mut attempt: impl FnMut(&L) -> io::Result<R>) -> io::Result<R> {
+        loop {
+            let paused = self.pause.lock().until;
+            if let Some(until) = paused {
+                sleep_until(until).await;
+                self.resume(until);
+            }
+            match self.io.read_with(&mut attempt).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => self.consider(error)?,
+            }
+        }
+    }
+
+    pub(super) fn poll_accept<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&L) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        loop {
+            ready!(self.poll_resumed(cx));
+            match ready!(self.io.poll_read_with(cx, &mut attempt)) {
+                Ok(accepted) => return Poll::Ready(Ok(accepted)),
+                Err(error) => self.consider(error)?,
+            }
+        }
+    }
+
+    fn poll_resumed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut pause = self.pause.lock();
+        let Some(until) = pause.until else { return Poll::Ready(()) };
+        // Taken out for the poll: arming and dropping a timer clone and drop wakers, which may be anybody's code.
+        let mut sleep = pause.sleep.take().unwrap_or_else(|| sleep_until(until));
+        drop(pause);
+        let poll = Pin::new(&mut sleep).poll(cx);
+        match poll {
+            Poll::Ready(()) => self.resume(until),
+            Poll::Pending => {
+                let replaced = self.pause.lock().sleep.replace(sleep);
+                drop(replaced);
+            }
+        }
+        poll
+    }
+
+    fn resume(&self, ended: Instant) {
+        let mut pause = self.pause.lock();
+        // Unless another task has tried, failed and begun the next one.
+        if pause.until == Some(ended) {
+            pause.until = None;
+        }
+    }
+
+    /// Ok if it is worth trying again, perhaps after a pause.
+    fn consider(&self, error: io::Error) -> io::Result<()> {
+        match Verdict::on(&error) {
+            Verdict::Fail => Err(error),
+            Verdict::TryAgain => Ok(()),
+            Verdict::Pause => {
+                let begun = self.pause.lock().until.replace(Instant::now() + PAUSE).is_none();
+                if begun {
+                    scheduler::report_error("accept() is out of system resources and pauses for a second", error);
+                }
+                Ok(())
+            }
+        }
+    }
+}

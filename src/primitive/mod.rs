@@ -1,0 +1,19 @@
+//! The only place that knows std from loom.
+//!
+//! *Invariant.* Everything whose order between threads matters (atomics, fences, locks around shared state, the cells
+//! that hold a task) is imported from here, so that `--cfg epicycle_loom` puts the same protocols under the model
+//! checker. A cfg of our own keeps the dependencies as they are.
+//!
+//! *Threads.* Any. *Ordering.* None of its own.
+
+#[cfg(not(epicycle_loom))]
+mod real;
+#[cfg(not(epicycle_loom))]
+pub(crate) use real::{Mutex, MutexGuard, UnsafeCell, atomic, deque};
+
+#[cfg(epicycle_loom)]
+mod model;
+#[cfg(epicycle_loom)]
+pub(crate) use model::{Mutex, MutexGuard, UnsafeCell, atomic, deque};
+
+pub(crate) use crossbeam_utils::CachePadded;

@@ -1,0 +1,163 @@
+//! The primitives under loom: its atomics and locks, and stand-ins for crossbeam's deques.
+//!
+//! *Invariant.* A stand-in gives no more ordering than the real one promises where our protocols look without taking:
+//! `is_empty` and `len` are one Acquire load of an index that a push stores with Release. What takes (pop, steal) locks.
+//!
+//! *Threads.* As the real ones. *Ordering.* See above; a missing fence on our side can therefore be found.
+
+pub(crate) use loom::sync::MutexGuard;
+
+/// loom's mutex with parking_lot's shape: no poison.
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
+
+pub(crate) mod atomic {
+    //! Atomics and fences.
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+/// loom's cell: it reports two accesses that are not ordered.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        self.0.with_mut(f)
+    }
+}
+
+pub(crate) mod deque {
+    //! Stand-ins with crossbeam-deque's names, as far as this crate uses them.
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use super::Mutex;
+    use super::atomic::{AtomicUsize, Ordering};
+
+    pub(crate) enum Steal<T> {
+        Empty,
+        Success(T),
+        #[allow(dead_code)]
+        Retry,
+    }
+
+    struct Fifo<T> {
+        items: Mutex<VecDeque<T>>,
+        pushed: AtomicUsize,
+        taken: AtomicUsize,
+    }
+
+    impl<T> Fifo<T> {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                items: Mutex::new(VecDeque::new()),
+                pushed: AtomicUsize::new(0),
+                taken: AtomicUsize::new(0),
+            })
+        }
+
+        fn push(&self, item: T) {
+            self.items.lock().push_back(item);
+            // Ordering: Release, as the real push on its back index; pairs with the loads in `len`.
+            self.pushed.fetch_add(1, Ordering::Release);
+        }
+
+        fn pop(&self) -> Option<T> {
+            let item = self.items.lock().pop_front();
+            if item.is_some() {
+                self.taken.fetch_add(1, Ordering::AcqRel);
+            }
+            item
+        }
+
+        fn len(&self) -> usize {
+            let taken = self.taken.load(Ordering::Acquire);
+            self.pushed.load(Ordering::Acquire).saturating_sub(taken)
+        }
+
+        fn steal_into(&self, dest: &Worker<T>, limit: usize) -> Steal<()> {
+            let mut items = self.items.lock();
+            let n = items.len().div_ceil(2).min(limit);
+            let batch: Vec<T> = items.drain(..n).collect();
+            drop(items);
+            if batch.is_empty() {
+                return Steal::Empty;
+            }
+            self.taken.fetch_add(batch.len(), Ordering::AcqRel);
+            batch.into_iter().for_each(|item| dest.push(item));
+            Steal::Success(())
+        }
+    }
+
+    pub(crate) struct Worker<T>(Arc<Fifo<T>>);
+    pub(crate) struct Stealer<T>(Arc<Fifo<T>>);
+    pub(crate) struct Injector<T>(Arc<Fifo<T>>);
+
+    impl<T> Worker<T> {
+        pub(crate) fn new_fifo() -> Self {
+            Self(Fifo::new())
+        }
+        pub(crate) fn stealer(&self) -> Stealer<T> {
+            Stealer(self.0.clone())
+        }
+        pub(crate) fn push(&self, item: T) {
+            self.0.push(item);
+        }
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.pop()
+        }
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+        pub(crate) fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+    }
+
+    impl<T> Stealer<T> {
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+        pub(crate) fn steal_batch_with_limit(&self, dest: &Worker<T>, limit: usize) -> Steal<()> {
+            self.0.steal_into(dest, limit)
+        }
+    }
+
+    impl<T> Injector<T> {
+        pub(crate) fn new() -> Self {
+            Self(Fifo::new())
+        }
+        pub(crate) fn push(&self, item: T) {
+            self.0.push(item);
+        }
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+        pub(crate) fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+        pub(crate) fn steal_batch_with_limit(&self, dest: &Worker<T>, limit: usize) -> Steal<()> {
+            self.0.steal_into(dest, limit)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The primitives of a normal build: std's atomics, parking_lot's locks, crossbeam's deques.
+//!
+//! *Invariant.* Same names and shapes as in `model.rs`. *Threads.* Any. *Ordering.* As their own documentation says.
+
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+pub(crate) mod atomic {
+    //! Atomics and fences.
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+pub(crate) mod deque {
+    //! The stealable FIFO and the global FIFO.
+    pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
+}
+
+/// `UnsafeCell` with loom's closure interface, so that the models see every access.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Calls `f` with a pointer that the caller may write through, under the caller's own argument of exclusivity.
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}

@@ -1,0 +1,190 @@
+//! The options of a runtime.
+//!
+//! *Invariant.* A value that makes no sense is refused where it is given. *Threads.* Any. *Ordering.* None.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Runtime;
+use crate::scheduler::Options;
+use crate::task::ErrorContext;
+
+/// The variable that sets the number of loops where the program does not.
+const WORKER_THREADS: &str = "EPICYCLE_WORKER_THREADS";
+
+/// Options of a [`Runtime`].
+///
+/// ```
+/// use std::time::Duration;
+/// let rt = epicycle::Runtime::builder()
+///     .worker_threads(4)
+///     .thread_name("web")
+///     .max_blocking_threads(64)
+///     .blocking_keep_alive(Duration::from_secs(5))
+///     .build()
+///     .unwrap();
+/// assert_eq!(rt.loops().len(), 4);
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    worker_threads: Option<usize>,
+    options: Options,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// The default options.
+    pub fn new() -> Self {
+        let options = Options {
+            loops: 0,
+            work_stealing: true,
+            event_interval: 61,
+            spin: Duration::ZERO,
+            max_executor_threads: 512,
+            executor_keep_alive: Duration::from_secs(10),
+            // At most 15 bytes, or Linux cuts it.
+            thread_name: Arc::new(|| "epicycle".into()),
+            thread_stack_size: None,
+            on_thread_start: None,
+            on_thread_stop: None,
+            exception_handler: None,
+        };
+        Self { worker_threads: None, options }
+    }
+
+    /// How many loops, and so how many threads run tasks, the caller of `block_on` included. Default: the environment's
+    /// `EPICYCLE_WORKER_THREADS`, else the number of CPUs, but at least two. With one loop there is no background thread:
+    /// the runtime runs only inside `block_on`, in asyncio's exact order.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn worker_threads(mut self, n: usize) -> Self {
+        assert!(n >= 1, "worker_threads must be at least 1");
+        self.worker_threads = Some(n);
+        self
+    }
+
+    /// The name of the threads. Linux shows the first 15 bytes. Default: "epicycle".
+    pub fn thread_name(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.thread_name_fn(move || name.clone())
+    }
+
+    /// Called for the name of each thread as it starts.
+    pub fn thread_name_fn(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.options.thread_name = Arc::new(name);
+        self
+    }
+
+    /// The stack size of the threads, in bytes. Default: std's, 2 MiB.
+    pub fn thread_stack_size(mut self, bytes: usize) -> Self {
+        self.options.thread_stack_size = Some(bytes);
+        self
+    }
+
+    /// Called on each background loop's thread before it runs anything, with the loop's index. Not for loop 0, whose thread
+    /// is the caller's own.
+    pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.options.on_thread_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called on each background loop's thread after everything there was dropped, with the loop's index.
+    pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.options.on_thread_stop = Some(Arc::new(hook));
+        self
+    }
+
+    /// The most threads that [`run_in_executor`](crate::run_in_executor) uses; they are started as needed. Default: 512.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn max_blocking_threads(mut self, n: usize) -> Self {
+        assert!(n >= 1, "max_blocking_threads must be at least 1");
+        self.options.max_executor_threads = n;
+        self
+    }
+
+    /// How long an idle executor thread waits for work before it ends. Default: 10 s.
+    pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
+        self.options.executor_keep_alive = time;
+        self
+    }
+
+    /// Whether loops take ready tasks from each other. Default: true. Without it a task runs where it was woken, and what a
+    /// stuck loop has queued waits for it; sockets and timers of a stuck loop are served all the same.
+    pub fn work_stealing(mut self, steal: bool) -> Self {
+        self.options.work_stealing = steal;
+        self
+    }
+
+    /// How long a loop with nothing to do looks around before it sleeps. Saves the 10-20 us of waking a sleeping thread, at
+    /// the price of a busy CPU. Default: zero.
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.options.spin = time;
+        self
+    }
+
+    /// How many handles a busy loop runs at most before it looks at its sockets and timers. It does so every 50 us in any
+    /// case. Default: 61. Has no effect with one loop, which looks every turn.
+    ///
+    /// # Panics
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn event_interval(mut self, n: usize) -> Self {
+        assert!(n >= 1, "event_interval must be at least 1");
+        self.options.event_interval = n;
+        self
+    }
+
+    /// Has errors that nobody can be handed (a panicking callback, destructor or hook; a task's panic that nobody retrieved)
+    /// go to `handler`. The default one logs them through the `log` crate, or to standard error if no logger is set.
+    pub fn exception_handler(
+        mut self,
+        handler: impl Fn(&ErrorContext) + Send + Sync + 'static,
+    ) -> Self {
+        self.options.exception_handler = Some(Arc::new(handler));
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// If the system refuses threads or descriptors, or `EPICYCLE_WORKER_THREADS` is not a positive number.
+    pub fn build(mut self) -> io::Result<Runtime> {
+        self.options.loops = match self.worker_threads {
+            Some(n) => n,
+            None => default_worker_threads()?,
+        };
+        Runtime::start(self.options)
+    }
+}
+
+fn default_worker_threads() -> io::Result<usize> {
+    let Some(value) = std::env::var_os(WORKER_THREADS) else {
+        return Ok(num_cpus::get().max(2));
+    };
+    let number = value.to_str().and_then(|text| text.trim().parse().ok());
+    number.filter(|&n| n >= 1).ok_or_else(|| {
+        let text = format!("{WORKER_THREADS} must be a positive number, not {value:?}");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("worker_threads", &self.worker_threads)
+            .field("work_stealing", &self.options.work_stealing)
+            .finish_non_exhaustive()
+    }
+}

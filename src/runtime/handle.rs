@@ -1,0 +1,160 @@
+//! [`RuntimeHandle`]: a runtime as tasks and other threads know it.
+//!
+//! *Invariant.* Keeps the runtime's memory, not its threads: after the runtime ended, what is given to it is cancelled.
+//! *Threads.* Any. *Ordering.* None of its own.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::metrics::{self, Metrics};
+use crate::event_loop::LoopHandle;
+use crate::scheduler::{self, Anchor, Missing};
+use crate::task::{Handle, Task};
+
+/// A handle to a runtime: cheap to clone, for any thread.
+///
+/// Counterpart: Tokio's `runtime::Handle`. (asyncio's `Handle` is [`Handle`].)
+///
+/// ```
+/// use epicycle::{Runtime, RuntimeHandle};
+/// let rt = Runtime::new();
+/// let handle = rt.handle();
+/// let thread = std::thread::spawn(move || handle.block_on(async { handle.spawn(async { 1 }).await.unwrap() }));
+/// assert_eq!(thread.join().unwrap(), 1);
+/// ```
+#[derive(Clone)]
+pub struct RuntimeHandle {
+    anchor: Arc<Anchor>,
+}
+
+impl RuntimeHandle {
+    pub(super) fn new(anchor: Arc<Anchor>) -> Self {
+        Self { anchor }
+    }
+
+    pub(super) fn anchor(&self) -> &Arc<Anchor> {
+        &self.anchor
+    }
+
+    /// The runtime this thread is in.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn current() -> Self {
+        match Self::try_current() {
+            Ok(handle) => handle,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The runtime this thread is in.
+    ///
+    /// # Errors
+    /// Outside a runtime, or on a thread whose locals are being destroyed.
+    pub fn try_current() -> Result<Self, TryCurrentError> {
+        match scheduler::try_current() {
+            Ok(anchor) => Ok(Self { anchor }),
+            Err(missing) => Err(TryCurrentError { missing }),
+        }
+    }
+
+    /// Makes this the runtime that [`spawn`](crate::spawn) and its like mean on this thread, until the guard is dropped.
+    /// Guards nest, and are to be dropped in reverse order.
+    pub fn enter(&self) -> EnterGuard {
+        EnterGuard { _entered: scheduler::enter(self.anchor.clone()), not_send: PhantomData }
+    }
+
+    /// As [`Runtime::block_on`](crate::Runtime::block_on).
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        scheduler::block_on(&self.anchor, future, Location::caller())
+    }
+
+    /// Spawns a task that may run on any loop. After the runtime ended, the task is cancelled.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        scheduler::spawn_on(self.anchor.clone(), future, None, Location::caller())
+    }
+
+    /// Has `callback` run on whichever loop comes first. With one loop that is asyncio's `call_soon_threadsafe`: in the
+    /// order of the calls. For one particular loop there is [`LoopHandle::call_soon_threadsafe`].
+    #[track_caller]
+    pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
+        scheduler::call_soon_on(&self.anchor, callback, Location::caller())
+    }
+
+    /// Runs `job` on the executor. After the runtime ended, the task is cancelled.
+    #[track_caller]
+    pub fn run_in_executor<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Task<T> {
+        scheduler::run_in_executor_of(self.anchor.clone(), job, Location::caller())
+    }
+
+    /// The loops, by index.
+    pub fn loops(&self) -> &[LoopHandle] {
+        &self.anchor.shared.handles
+    }
+
+    /// Figures of all loops, as of now.
+    pub fn metrics(&self) -> Metrics {
+        metrics::collect(&self.anchor.shared)
+    }
+}
+
+impl fmt::Debug for RuntimeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeHandle").field("loops", &self.loops().len()).finish_non_exhaustive()
+    }
+}
+
+/// What [`RuntimeHandle::enter`] returns; leaves the runtime when dropped.
+///
+/// # Panics
+/// When guards are dropped in another order than the reverse of entering.
+#[derive(Debug)]
+#[must_use = "dropping the guard leaves the runtime"]
+pub struct EnterGuard {
+    _entered: scheduler::Entered,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Why there is no current runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TryCurrentError {
+    missing: Missing,
+}
+
+impl TryCurrentError {
+    /// The thread is in no runtime.
+    pub fn is_missing_context(&self) -> bool {
+        self.missing == Missing::Context
+    }
+
+    /// The thread is ending, and what it had entered is gone.
+    pub fn is_thread_local_destroyed(&self) -> bool {
+        self.missing == Missing::ThreadLocal
+    }
+}
+
+impl fmt::Display for TryCurrentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.missing {
+            Missing::Context => f.write_str(scheduler::NO_RUNTIME),
+            Missing::ThreadLocal => f.write_str("there is no epicycle runtime on a thread that is ending"),
+        }
+    }
+}
+
+impl std::error::Error for TryCurrentError {}

@@ -1,0 +1,248 @@
+//! The runtime as its user has it: life and death of the loops, and handles to them.
+//!
+//! *Invariant.* A [`Runtime`] ends with everything of it dropped: tasks, callbacks, jobs not yet started, threads.
+//! *Threads.* Any. *Ordering.* `scheduler/README.md`.
+
+mod builder;
+mod handle;
+mod metrics;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use builder::Builder;
+pub use handle::{EnterGuard, RuntimeHandle, TryCurrentError};
+pub use metrics::{LoopMetrics, Metrics};
+
+use crate::event_loop::{LoopCore, LoopHandle, current};
+use crate::primitive::Mutex;
+use crate::scheduler::{self, Anchor, Shared};
+use crate::task::{Handle, Task};
+
+/// Runs `future` on a new runtime with a loop per CPU, then ends the runtime: its other tasks are cancelled.
+///
+/// Counterpart: `asyncio.run`.
+///
+/// # Panics
+/// With the future's own panic; if this thread already drives an event loop; and if the system refuses the threads or
+/// descriptors that the loops need.
+///
+/// ```
+/// let answer = epicycle::run(async { 6 * 7 });
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn run<F: Future>(future: F) -> F::Output {
+    Runtime::new().block_on(future)
+}
+
+/// All loops, the injector and the executor. Dropping it ends them: pending futures are dropped, running executor jobs are
+/// awaited, the threads are joined.
+///
+/// Counterparts: asyncio's `Runner`, Tokio's multi-thread `Runtime`.
+///
+/// With `n` loops it has `n - 1` threads of its own: loop 0 is driven by the thread inside [`block_on`](Self::block_on).
+///
+/// ```
+/// use epicycle::Runtime;
+/// let rt = Runtime::new();
+/// let total: u64 = rt.block_on(async {
+///     let tasks: Vec<_> = (0..10u64).map(|i| epicycle::spawn(async move { i * i })).collect();
+///     let mut total = 0;
+///     for task in tasks {
+///         total += task.await.unwrap();
+///     }
+///     total
+/// });
+/// assert_eq!(total, 285);
+/// ```
+pub struct Runtime {
+    handle: RuntimeHandle,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Runtime {
+    /// A runtime with the default options.
+    ///
+    /// # Panics
+    /// If the system refuses threads or descriptors; [`try_new`](Self::try_new) gives the error instead.
+    #[track_caller]
+    pub fn new() -> Self {
+        match Self::try_new() {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("cannot start the epicycle runtime: {error}"),
+        }
+    }
+
+    /// A runtime with the default options.
+    ///
+    /// # Errors
+    /// If the system refuses threads or descriptors.
+    pub fn try_new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// Options.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn start(options: scheduler::Options) -> io::Result<Self> {
+        let (shared, queues) = Shared::new(options)?;
+        let anchor = |index| Arc::new(Anchor { shared: shared.clone(), index });
+        let runtime = Self {
+            handle: RuntimeHandle::new(anchor(0)),
+            threads: Mutex::new(Vec::with_capacity(queues.len())),
+        };
+        for (index, queue) in queues.into_iter().enumerate().skip(1) {
+            let mut builder = thread::Builder::new().name((shared.options.thread_name)());
+            if let Some(size) = shared.options.thread_stack_size {
+                builder = builder.stack_size(size);
+            }
+            let anchor = anchor(index);
+            // On failure the drop of `runtime` ends the threads that have started.
+            let thread = builder.spawn(move || scheduler::run_background(anchor, queue))?;
+            runtime.threads.lock().push(thread);
+        }
+        Ok(runtime)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.anchor().shared
+    }
+
+    /// Runs `future` to its end on this thread, which drives loop 0 meanwhile: handles, timers, sockets, stealing. The
+    /// future need not be `Send` and may borrow. It is dropped before this returns.
+    ///
+    /// On return everything *pinned* to loop 0 is dropped: `spawn_local` tasks, callbacks, timers' callbacks, readers and
+    /// writers. All else goes on on the other loops; with one loop it waits for the next call.
+    ///
+    /// A second thread may call this meanwhile: its future is polled on its own thread, with its own place for pinned work.
+    ///
+    /// Counterparts: asyncio's `run_until_complete`, Tokio's `Runtime::block_on` (which does not make its caller a worker).
+    ///
+    /// # Panics
+    /// With the future's own panic, after which the runtime is usable; and on a thread that already drives an event loop.
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.handle.block_on(future)
+    }
+
+    /// As the free function [`spawn`](crate::spawn), from anywhere.
+    #[track_caller]
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.handle.spawn(future)
+    }
+
+    /// As [`RuntimeHandle::call_soon_threadsafe`].
+    #[track_caller]
+    pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
+        self.handle.call_soon_threadsafe(callback)
+    }
+
+    /// As the free function [`run_in_executor`](crate::run_in_executor), from anywhere.
+    #[track_caller]
+    pub fn run_in_executor<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Task<T> {
+        self.handle.run_in_executor(job)
+    }
+
+    /// A handle that other threads and tasks can keep.
+    pub fn handle(&self) -> RuntimeHandle {
+        self.handle.clone()
+    }
+
+    /// The loops, by index.
+    pub fn loops(&self) -> &[LoopHandle] {
+        &self.shared().handles
+    }
+
+    /// Figures of all loops, as of now.
+    pub fn metrics(&self) -> Metrics {
+        self.handle.metrics()
+    }
+
+    /// Ends the runtime, waiting for at most `timeout` for loops that are inside a long handle and for executor jobs that
+    /// run. What is still running then drops its part when it returns.
+    pub fn shutdown_timeout(self, timeout: Duration) {
+        self.shut_down(Instant::now().checked_add(timeout));
+    }
+
+    /// Ends the runtime without waiting for anything.
+    pub fn shutdown_background(self) {
+        self.shutdown_timeout(Duration::ZERO);
+    }
+
+    /// `None`: waits as long as it takes.
+    fn shut_down(&self, deadline: Option<Instant>) {
+        let shared = self.shared();
+        if !shared.start_closing() {
+            return;
+        }
+        shared.tenancy.unpark_guests();
+        close_vacant_loop(shared);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        // On one of the runtime's own threads, waiting would be for oneself: the rest ends when the current handle does. A
+        // driver of loop 0 that came in through a handle ends its tenancy by itself, too.
+        let own_thread = scheduler::try_current().is_ok_and(|in_| Arc::ptr_eq(&in_.shared, shared));
+        let deadline = if own_thread { Some(Instant::now()) } else { deadline };
+        shared.executor.shut_down(deadline);
+        join(threads, deadline);
+    }
+}
+
+/// Loop 0 without a driver is closed by the closer.
+fn close_vacant_loop(shared: &Arc<Shared>) {
+    let Some(queue) = shared.tenancy.claim() else { return };
+    let core = LoopCore::new(shared.remotes[0].clone(), queue, shared.fleet());
+    let entered = current::current().is_none().then(|| current::enter(core.clone()));
+    scheduler::close_loop(shared, &core);
+    drop(entered);
+    shared.tenancy.release(core.ready().take_stealable());
+}
+
+fn join(threads: Vec<JoinHandle<()>>, deadline: Option<Instant>) {
+    for thread in threads {
+        // std has no timed join: look, with growing pauses, until the deadline.
+        let mut pause = Duration::from_micros(50);
+        while let Some(deadline) = deadline.filter(|_| !thread.is_finished()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+        if deadline.is_none() || thread.is_finished() {
+            // A loop's thread aborts rather than panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shut_down(None);
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("loops", &self.loops().len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,376 @@
+//! The threads of a runtime: background loops, the caller of `block_on` as loop 0, and a second caller as a guest.
+//!
+//! *Invariant.* Leaving a loop drops everything pinned to it on the leaving thread, and hands on everything else: queued
+//! handles to the injector, sockets and timers of loop 0 to its custodian, roles to who still runs. Nothing that another
+//! thread may still post is lost: what is not built yet waits for the next tenancy.
+//!
+//! *Threads.* The driving thread. *Ordering.* Entering and leaving are transitions of the sleep protocol (`README.md`,
+//! "loop 0 comes and goes").
+
+use std::ops::ControlFlow;
+use std::panic::{Location, resume_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use super::context;
+use super::shared::{Anchor, Shared};
+use super::tenancy::Queue;
+use super::worker::Worker;
+use crate::event_loop::core::TurnLimit;
+use crate::event_loop::{LoopCore, Remote, current};
+use crate::task::catch;
+
+/// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
+const GUEST: usize = usize::MAX;
+
+const NESTED: &str = "block_on was called on a thread that already drives an event loop: \
+     await the future instead, or move the call to run_in_executor";
+
+/// Aborts if the engine itself panics: user code is caught where it is called.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("epicycle: the engine panicked, which is a bug in it; aborting");
+            std::process::abort();
+        }
+    }
+}
+
+// ---- background loops --------------------------------------------------------------------------------------------------
+
+/// The life of loop `anchor.index`, on its own thread.
+pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
+    let _abort = AbortOnPanic;
+    let shared = anchor.shared.clone();
+    let index = anchor.index;
+    let core = LoopCore::new(shared.remotes[index].clone(), queue, shared.fleet());
+    let in_runtime = context::enter(anchor);
+    let on_loop = current::enter(core.clone());
+    shared.call_hook(&shared.options.on_thread_start, index);
+    shared.start_watch(shared.idle.enter());
+    let worker = Worker::new(shared.clone(), core.clone());
+    while !shared.is_closing() {
+        let _ = worker.run_once(|| ControlFlow::Continue(()));
+    }
+    worker.retire();
+    close_loop(&shared, &core);
+    shared.call_hook(&shared.options.on_thread_stop, index);
+    drop(on_loop);
+    drop(in_runtime);
+}
+
+/// Ends a loop for good: cancels and drops all that is alive or queued here. What other loops hold of this loop's tasks
+/// they drop themselves; what anybody posts from now on is dropped by the poster.
+pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
+    let remote = core.remote();
+    remote.pinned().close();
+    remote.live().close();
+    shared.injector.close();
+    loop {
+        remote.live().cancel_all();
+        let travellers = core.drop_pinned();
+        if travellers.is_empty() {
+            break;
+        }
+        drop(travellers);
+    }
+    core.close();
+    drop(remote.inbox().close());
+    remote.timers().close(|waker| remote.wake(waker));
+    remote.selector().close(|waker| remote.wake(waker));
+}
+
+// ---- block_on ----------------------------------------------------------------------------------------------------------
+
+/// A root future: polled on one thread, dropped there, its panic kept for the caller.
+struct Root<'a, F: Future> {
+    future: Pin<&'a mut Option<F>>,
+    result: Option<thread::Result<F::Output>>,
+}
+
+impl<F: Future> Root<'_, F> {
+    fn is_done(&self) -> bool {
+        self.result.is_some()
+    }
+
+    /// Polls once; true when done.
+    fn step(&mut self, waker: &Waker) -> bool {
+        if self.result.is_none() {
+            let future = self.future.as_mut().as_pin_mut().expect("dropped only when done");
+            self.result = match catch(|| future.poll(&mut Context::from_waker(waker))) {
+                Ok(Poll::Pending) => None,
+                Ok(Poll::Ready(output)) => Some(Ok(output)),
+                Err(payload) => Some(Err(payload)),
+            };
+        }
+        self.is_done()
+    }
+
+    /// Drops the future, while the thread still drives its loop. A panic of its destructor is the caller's.
+    fn drop_future(&mut self) {
+        if let Err(payload) = catch(|| self.future.set(None)) {
+            self.result = Some(Err(payload));
+        }
+    }
+}
+
+/// Runs `future` on this thread, driving loop 0 meanwhile if nobody else does.
+pub(crate) fn block_on<F: Future>(
+    anchor: &Arc<Anchor>,
+    future: F,
+    location: &'static Location<'static>,
+) -> F::Output {
+    if current::current().is_some() {
+        panic_nested();
+    }
+    let shared = &anchor.shared;
+    let mut root = Root { future: pin!(Some(future)), result: None };
+    while !root.is_done() {
+        if shared.is_closing() {
+            // Without loops, the future still has this thread.
+            let _in_runtime = context::enter(anchor.clone());
+            futures_lite::future::block_on(futures_lite::future::poll_fn(|cx| {
+                if root.step(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            root.drop_future();
+        } else if let Some(queue) = shared.tenancy.claim() {
+            drive(anchor, queue, &mut root, location);
+        } else {
+            visit(anchor, &mut root, location);
+        }
+    }
+    match root.result.take().expect("the loop above ends when it is there") {
+        Ok(output) => output,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+#[cold]
+#[track_caller]
+fn panic_nested() -> ! {
+    panic!("{NESTED}");
+}
+
+/// Drives loop 0 until the root is done or the runtime closes.
+fn drive<F: Future>(
+    anchor: &Arc<Anchor>,
+    queue: Queue,
+    root: &mut Root<'_, F>,
+    location: &'static Location<'static>,
+) {
+    let _abort = AbortOnPanic;
+    let shared = &anchor.shared;
+    let (core, worker) = enter_loop_0(shared, queue);
+    let in_runtime = context::enter(anchor.clone());
+    let on_loop = current::enter(core.clone());
+    let idle = core.spawn_root(location);
+    idle.waker.wake_by_ref();
+    if shared.has_peers() {
+        while !shared.is_closing() && !root.is_done() {
+            let _ = worker.run_once(|| match root.step(&idle.waker) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
+        }
+    } else {
+        while !shared.is_closing() && !core.take_stop() {
+            let _ = core.turn(
+                None,
+                || shared.is_closing(),
+                || {
+                    // As in asyncio: the root's completion queues a callback that stops the loop.
+                    if !root.is_done() && root.step(&idle.waker) {
+                        let stopped = core.clone();
+                        core.call_soon(move || stopped.stop());
+                    }
+                    ControlFlow::Continue(())
+                },
+            );
+        }
+    }
+    if root.is_done() {
+        root.drop_future();
+    }
+    idle.task.cancel();
+    drop(idle);
+    leave_loop_0(shared, &core, &worker, || {
+        drop(on_loop);
+        drop(in_runtime);
+    });
+}
+
+fn enter_loop_0(shared: &Arc<Shared>, queue: Queue) -> (Rc<LoopCore>, Worker) {
+    let remote = &shared.remotes[0];
+    if shared.has_peers() {
+        shared.remotes[1].selector().unnest(remote.selector());
+    }
+    remote.parker().enter();
+    shared.start_watch(shared.idle.enter());
+    let core = LoopCore::new(remote.clone(), queue, shared.fleet());
+    let worker = Worker::new(shared.clone(), core.clone());
+    (core, worker)
+}
+
+/// Ends a tenancy of loop 0; `off` makes the thread an ordinary one again.
+fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off: impl FnOnce()) {
+    let remote = core.remote();
+    if shared.is_closing() {
+        close_loop(shared, core);
+    }
+    let travellers = core.drop_pinned();
+    core.close();
+    off();
+    let (stealable, posts) = travellers.into_iter().partition(|handle| handle.is_stealable());
+    remote.parker().leave(); // SleepFence, as for a loop that parks
+    let last_searcher = worker.retire();
+    hand_on(shared, remote, stealable, posts);
+    if last_searcher || !shared.injector.is_empty() {
+        // What was given while this loop was the one to find it.
+        shared.invite();
+    }
+    if shared.has_peers() {
+        give_to_custodian(shared, remote);
+    }
+    shared.tenancy.release(core.ready().take_stealable());
+    if shared.is_closing() {
+        // Posted after the close and before the release.
+        drop(remote.inbox().close());
+    }
+}
+
+/// Queued handles of a loop that loses its driver.
+fn hand_on(
+    shared: &Shared,
+    remote: &Remote,
+    stealable: std::collections::VecDeque<crate::task::ReadyHandle>,
+    mut posts: std::collections::VecDeque<crate::task::ReadyHandle>,
+) {
+    if shared.has_peers() {
+        for handle in stealable {
+            shared.inject(handle);
+        }
+    } else {
+        // They wait for the next driver, in one queue, as they did.
+        let mut all = stealable;
+        all.append(&mut posts);
+        posts = all;
+    }
+    if !posts.is_empty() {
+        remote.inbox().restore(posts);
+    }
+}
+
+/// Loop 1 watches over loop 0's selector and timers until somebody drives loop 0 again.
+fn give_to_custodian(shared: &Shared, remote: &Remote) {
+    let custodian = &shared.remotes[1];
+    if let Err(error) = custodian.selector().nest(remote.selector()) {
+        if cfg!(target_os = "linux") {
+            let text = format!("loop 0 cannot be looked after while nobody is in block_on: {error}");
+            custodian.report(&crate::task::ErrorContext::new(text));
+        }
+    }
+    if remote.timers().next() != crate::event_loop::clock::NEVER || remote.selector().sources() > 0 {
+        // It may sleep past the deadlines that it has just become responsible for.
+        custodian.unpark();
+    }
+}
+
+// ---- guests ------------------------------------------------------------------------------------------------------------
+
+/// Runs the root on a private loop for pinned work, while another thread drives loop 0. In a runtime of one loop, takes
+/// loop 0 over when that thread leaves.
+fn visit<F: Future>(
+    anchor: &Arc<Anchor>,
+    root: &mut Root<'_, F>,
+    location: &'static Location<'static>,
+) {
+    let _abort = AbortOnPanic;
+    let shared = &anchor.shared;
+    let remote = match Remote::new_guest(shared.options.exception_handler.clone()) {
+        Ok(remote) => remote,
+        Err(error) => {
+            root.result = Some(Err(Box::new(format!("block_on cannot set up a loop: {error}"))));
+            return;
+        }
+    };
+    let core = LoopCore::new(remote.clone(), None, GUEST);
+    let in_runtime = context::enter(anchor.clone());
+    let on_loop = current::enter(core.clone());
+    shared.tenancy.add_guest(remote.clone());
+    let idle = core.spawn_root(location);
+    idle.waker.wake_by_ref();
+    while !root.is_done() && !shared.is_closing() {
+        run_guest(&core, root, &idle.waker);
+        if root.is_done() || !core.ready().is_empty() {
+            continue;
+        }
+        let queue = if shared.has_peers() { None } else { shared.tenancy.claim() };
+        match queue {
+            Some(queue) => carry(shared, queue, &core, root, &idle.waker),
+            None => sleep_as_guest(shared, &remote),
+        }
+    }
+    if root.is_done() {
+        root.drop_future();
+    }
+    shared.tenancy.remove_guest(&remote);
+    idle.task.cancel();
+    drop(idle);
+    remote.pinned().close();
+    drop(core.drop_pinned());
+    core.close();
+    drop(remote.inbox().close());
+    drop(on_loop);
+    drop(in_runtime);
+}
+
+fn run_guest<F: Future>(core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) {
+    core.take_posts();
+    let _ = core.run_ready(TurnLimit::NONE, || match root.step(waker) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+}
+
+fn sleep_as_guest(shared: &Shared, remote: &Remote) {
+    remote.parker().publish();
+    let may_drive = !shared.has_peers() && shared.tenancy.is_free();
+    if remote.inbox().is_empty() && !shared.is_closing() && !may_drive {
+        thread::park();
+    }
+    remote.parker().retract();
+}
+
+/// The guest drives loop 0 as well, its own loop and that one in turn.
+fn carry<F: Future>(
+    shared: &Arc<Shared>,
+    queue: Queue,
+    guest: &Rc<LoopCore>,
+    root: &mut Root<'_, F>,
+    waker: &Waker,
+) {
+    let (core, worker) = enter_loop_0(shared, queue);
+    let remote = guest.remote();
+    remote.set_carrier(Some(core.remote().clone()));
+    while !root.is_done() && !shared.is_closing() {
+        current::switch(&core);
+        remote.parker().publish();
+        let longest_wait = (!guest.ready().is_empty()).then_some(std::time::Duration::ZERO);
+        let _ = core.turn(
+            longest_wait,
+            || !remote.inbox().is_empty() || shared.is_closing(),
+            || ControlFlow::Continue(()),
+        );
+        remote.parker().retract();
+        current::switch(guest);
+        run_guest(guest, root, waker);
+    }
+    remote.set_carrier(None);
+    current::switch(&core);
+    leave_loop_0(shared, &core, &worker, || current::switch(guest));
+}

@@ -1,0 +1,221 @@
+//! The thread pool behind `run_in_executor`: for work that blocks.
+//!
+//! *Invariant.* A queued job has a thread coming to it, or all `max` threads are busy, or there is no thread to be had and
+//! the job is cancelled. Separate from the loops. One plain lock: two cleverer queues hung Tokio's users.
+//!
+//! *Threads.* Any may submit. Jobs run under no lock. *Ordering.* The lock's.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::Location;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::context;
+use super::shared::{Anchor, StealableHome};
+use crate::task::{
+    ErrorContext, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, Task, launch,
+};
+
+pub(crate) struct Executor {
+    inner: Mutex<Inner>,
+    work: Condvar,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<ReadyHandle>,
+    threads: HashMap<u64, Option<JoinHandle<()>>>,
+    last_thread: u64,
+    idle: usize,
+    /// Wake-ups given to idle threads that have not come yet.
+    called: usize,
+    closed: bool,
+}
+
+/// Figures for the metrics.
+pub(crate) struct ExecutorCounts {
+    pub(crate) threads: usize,
+    pub(crate) idle: usize,
+    pub(crate) queued: usize,
+}
+
+impl Executor {
+    pub(crate) fn new() -> Self {
+        Self { inner: Mutex::default(), work: Condvar::new(), ended: Condvar::new() }
+    }
+
+    pub(crate) fn counts(&self) -> ExecutorCounts {
+        let inner = self.inner.lock();
+        ExecutorCounts {
+            threads: inner.threads.len(),
+            idle: inner.idle,
+            queued: inner.queue.len(),
+        }
+    }
+
+    /// Queues a job. After shutdown it is dropped, which cancels it.
+    fn submit(&self, anchor: &Arc<Anchor>, job: ReadyHandle) {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            drop(inner);
+            drop(job);
+            return;
+        }
+        inner.queue.push_back(job);
+        if inner.idle > inner.called {
+            inner.called += 1;
+            drop(inner);
+            self.work.notify_one();
+        } else if inner.threads.len() < anchor.shared.options.max_executor_threads {
+            inner.last_thread += 1;
+            let id = inner.last_thread;
+            inner.threads.insert(id, None);
+            drop(inner);
+            self.start_thread(anchor, id);
+        }
+    }
+
+    fn start_thread(&self, anchor: &Arc<Anchor>, id: u64) {
+        let options = &anchor.shared.options;
+        let mut builder = thread::Builder::new().name((options.thread_name)());
+        if let Some(size) = options.thread_stack_size {
+            builder = builder.stack_size(size);
+        }
+        let own = anchor.clone();
+        match builder.spawn(move || own.shared.executor.run_thread(&own, id)) {
+            Ok(handle) => {
+                if let Some(slot) = self.inner.lock().threads.get_mut(&id) {
+                    *slot = Some(handle);
+                }
+            }
+            Err(error) => {
+                let mut inner = self.inner.lock();
+                inner.threads.remove(&id);
+                // With another thread alive the job waits for that one; without any it would wait for ever.
+                let stranded = match inner.threads.is_empty() {
+                    true => std::mem::take(&mut inner.queue),
+                    false => VecDeque::new(),
+                };
+                drop(inner);
+                self.ended.notify_all();
+                let text = format!("cannot start an executor thread: {error}");
+                anchor.shared.remotes[0].report(&ErrorContext::new(text));
+                drop(stranded);
+            }
+        }
+    }
+
+    fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
+        let entered = context::enter(anchor.clone());
+        while let Some(job) = self.next_job(anchor.shared.options.executor_keep_alive) {
+            job.run();
+        }
+        drop(entered);
+        // Removing our own handle detaches us: nothing of the runtime is touched from here on.
+        let own = self.inner.lock().threads.remove(&id);
+        self.ended.notify_all();
+        drop(own);
+    }
+
+    fn next_job(&self, keep_alive: Duration) -> Option<ReadyHandle> {
+        let mut inner = self.inner.lock();
+        let deadline = Instant::now().checked_add(keep_alive);
+        loop {
+            if let Some(job) = inner.queue.pop_front() {
+                return Some(job);
+            }
+            if inner.closed {
+                return None;
+            }
+            inner.idle += 1;
+            let timed_out = match deadline {
+                Some(deadline) => self.work.wait_until(&mut inner, deadline).timed_out(),
+                None => {
+                    self.work.wait(&mut inner);
+                    false
+                }
+            };
+            inner.idle -= 1;
+            inner.called = inner.called.saturating_sub(1).min(inner.idle);
+            if timed_out && inner.queue.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Refuses new jobs, cancels the queued ones, and waits for the running ones until `deadline` (`None`: as long as it
+    /// takes). True if all threads have ended.
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+        let queue = {
+            let mut inner = self.inner.lock();
+            inner.closed = true;
+            std::mem::take(&mut inner.queue)
+        };
+        self.work.notify_all();
+        drop(queue);
+        let mut inner = self.inner.lock();
+        while !inner.threads.is_empty() {
+            match deadline {
+                None => self.ended.wait(&mut inner),
+                Some(deadline) => {
+                    if self.ended.wait_until(&mut inner, deadline).timed_out() {
+                        return inner.threads.is_empty();
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The scheduler of executor jobs.
+struct JobHome(Arc<Anchor>);
+
+impl Schedule for JobHome {
+    type Target = Arc<Anchor>;
+
+    fn target(&self) -> Arc<Anchor> {
+        self.0.clone()
+    }
+
+    fn push(anchor: Arc<Anchor>, handle: ReadyHandle) {
+        anchor.shared.executor.submit(&anchor, handle);
+    }
+
+    fn is_home(&self) -> bool {
+        true
+    }
+
+    fn live(&self) -> Option<&LiveList> {
+        None
+    }
+
+    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
+        StealableHome(self.0.clone()).deliver(callback, location);
+    }
+
+    fn report(&self, context: &ErrorContext) {
+        StealableHome(self.0.clone()).report(context);
+    }
+}
+
+/// Runs `job` on the executor of `anchor`'s runtime.
+pub(crate) fn run_in_executor_of<T: Send + 'static>(
+    anchor: Arc<Anchor>,
+    job: impl FnOnce() -> T + Send + 'static,
+    location: &'static Location<'static>,
+) -> Task<T> {
+    let new = NewTask {
+        kind: Kind::Job,
+        pinned: false,
+        queued: true,
+        unbuilt: false,
+        name: None,
+        location,
+    };
+    Task::new(launch(Once::new(job), JobHome(anchor), new))
+}

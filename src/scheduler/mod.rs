@@ -1,0 +1,26 @@
+//! Many loops: sharing work, waking each other, standing in for each other.
+//!
+//! *Invariant.* `README.md` in this folder is the sleep and wake protocol with its proof; the code is its transcription.
+//! Everything not pinned can be taken by an idle loop at once.
+//!
+//! *Threads.* `worker.rs` and `watcher.rs`: a loop's own; `drive.rs`: the threads themselves; the rest any. *Ordering.*
+//! `README.md`.
+
+mod context;
+mod drive;
+mod executor;
+mod idle;
+mod injector;
+mod shared;
+mod spawn;
+mod tenancy;
+mod watcher;
+mod worker;
+
+pub use spawn::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
+
+pub(crate) use context::{Entered, Missing, enter, try_current};
+pub(crate) use drive::{block_on, close_loop, run_background};
+pub(crate) use executor::run_in_executor_of;
+pub(crate) use shared::{Anchor, Options, Shared};
+pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_on, try_home};

@@ -1,0 +1,226 @@
+//! What the loops of one runtime share, and how a stealable task finds its queue.
+//!
+//! *Invariant.* Read-mostly but for the injector and the idle word. A task refers to its birth loop's [`Anchor`], not to
+//! `Shared` itself, so that spawning on different loops counts references on different cache lines.
+//!
+//! *Threads.* Any. *Ordering.* Each part's own file.
+
+use std::io;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::executor::Executor;
+use super::idle::Idle;
+use super::injector::Injector;
+use super::tenancy::Tenancy;
+use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
+use crate::event_loop::park::Seen;
+use crate::primitive::CachePadded;
+use crate::primitive::deque::{Stealer, Worker};
+use crate::task::{
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch,
+    launch,
+};
+
+/// A hook that is told a loop's index.
+pub(crate) type Hook = Option<Arc<dyn Fn(usize) + Send + Sync>>;
+
+/// The builder's choices, as far as the loops need them.
+#[derive(Clone)]
+pub(crate) struct Options {
+    pub(crate) loops: usize,
+    pub(crate) work_stealing: bool,
+    pub(crate) event_interval: usize,
+    pub(crate) spin: Duration,
+    pub(crate) max_executor_threads: usize,
+    pub(crate) executor_keep_alive: Duration,
+    pub(crate) thread_name: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) thread_stack_size: Option<usize>,
+    pub(crate) on_thread_start: Hook,
+    pub(crate) on_thread_stop: Hook,
+    pub(crate) exception_handler: ExceptionHandler,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) remotes: Box<[Arc<Remote>]>,
+    pub(crate) handles: Box<[LoopHandle]>,
+    /// The other ends of the loops' stealable queues; empty for one loop.
+    pub(crate) stealers: Box<[CachePadded<Stealer<ReadyHandle>>]>,
+    pub(crate) injector: CachePadded<Injector>,
+    pub(crate) idle: CachePadded<Idle>,
+    pub(crate) executor: Executor,
+    /// Who drives loop 0.
+    pub(crate) tenancy: Tenancy,
+    closing: AtomicBool,
+    /// Round robin for sockets and timers made off the loops.
+    next_home: AtomicUsize,
+}
+
+/// One loop of a runtime, as its tasks refer to it.
+pub(crate) struct Anchor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+}
+
+impl Shared {
+    /// The shared state, and the owners' ends of the stealable queues, by loop.
+    pub(crate) fn new(options: Options) -> io::Result<(Arc<Self>, Vec<Option<Worker<ReadyHandle>>>)> {
+        let n = options.loops;
+        let remotes = (0..n)
+            .map(|index| Remote::new(index, index == 0, options.exception_handler.clone()))
+            .collect::<io::Result<Box<[_]>>>()?;
+        let mut queues: Vec<_> = (0..n).map(|_| (n > 1).then(Worker::new_fifo)).collect();
+        let stealers = queues.iter().flatten().map(|queue| CachePadded::new(queue.stealer()));
+        let shared = Arc::new(Self {
+            handles: remotes.iter().map(|remote| LoopHandle::new(remote.clone())).collect(),
+            stealers: stealers.collect(),
+            injector: CachePadded::new(Injector::new()),
+            idle: CachePadded::new(Idle::new(n)),
+            executor: Executor::new(),
+            tenancy: Tenancy::new(queues[0].take()),
+            closing: AtomicBool::new(false),
+            next_home: AtomicUsize::new(0),
+            remotes,
+            options,
+        });
+        Ok((shared, queues))
+    }
+
+    /// What a loop's `fleet` says if the loop belongs here.
+    pub(crate) fn fleet(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    pub(crate) fn has_peers(&self) -> bool {
+        self.remotes.len() > 1
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        // Ordering: Acquire, pairs with the swap in `start_closing`.
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Begins the shutdown; false if somebody has before.
+    pub(crate) fn start_closing(&self) -> bool {
+        // Ordering: AcqRel: one closer; the loops see what it did before.
+        let first = !self.closing.swap(true, Ordering::AcqRel);
+        if first {
+            for remote in &self.remotes {
+                remote.unpark();
+            }
+        }
+        first
+    }
+
+    /// Gives a stealable handle to whichever loop comes first.
+    pub(crate) fn inject(&self, handle: ReadyHandle) {
+        if !self.has_peers() {
+            self.remotes[0].post(handle);
+        } else if self.injector.push(handle) {
+            self.invite();
+        }
+    }
+
+    /// Unparks a loop to look for work, if none is looking already. A loop that has pinned tasks comes last: a long handle
+    /// that it takes over would strand them.
+    pub(crate) fn invite(&self) {
+        let has_pinned = |index: usize| self.remotes[index].pinned().len() > 0;
+        if let Some(index) = self.idle.invite(has_pinned) {
+            self.remotes[index].unpark();
+        }
+    }
+
+    /// The sleeper `index` has become the watcher: it gets its first tick, by the kernel's timer or else by being woken.
+    pub(crate) fn start_watch(&self, watcher: Option<usize>) {
+        if let Some(index) = watcher {
+            let remote = &self.remotes[index];
+            if !remote.selector().arm_tick(super::watcher::TICK) {
+                remote.unpark();
+            }
+        }
+    }
+
+    /// A loop on which a socket or timer made off the loops can live: one with a thread in it, if there is one.
+    pub(crate) fn present_home(&self) -> &Arc<Remote> {
+        let n = self.remotes.len();
+        if n == 1 {
+            return &self.remotes[0];
+        }
+        // Ordering: Relaxed: any value will do.
+        let at = self.next_home.fetch_add(1, Ordering::Relaxed) % n;
+        let chosen = &self.remotes[at];
+        // Loop 0 may lose its driver at any moment; then its sockets and timers are looked after by loop 1.
+        if chosen.parker().seen() == Seen::Absent { &self.remotes[1 + at % (n - 1)] } else { chosen }
+    }
+
+    /// Runs a user's hook.
+    pub(crate) fn call_hook(&self, hook: &Hook, index: usize) {
+        let Some(hook) = hook else { return };
+        if let Err(payload) = catch(|| hook(index)) {
+            let mut context = ErrorContext::new("Exception in a thread hook").with_panic(&*payload);
+            context.loop_index = Some(index);
+            self.remotes[index].report(&context);
+            if let Err(second) = catch(|| drop(payload)) {
+                std::mem::forget(second);
+            }
+        }
+    }
+}
+
+/// The scheduler of tasks that may run on any loop.
+pub(crate) struct StealableHome(pub(crate) Arc<Anchor>);
+
+pub(crate) enum Target {
+    Own(Rc<LoopCore>),
+    Anyone(Arc<Anchor>),
+}
+
+impl Schedule for StealableHome {
+    type Target = Target;
+
+    fn target(&self) -> Target {
+        current::with(|core| match core {
+            Some(core) if core.fleet() == self.0.shared.fleet() => Target::Own(core.clone()),
+            _ => Target::Anyone(self.0.clone()),
+        })
+    }
+
+    fn push(target: Target, handle: ReadyHandle) {
+        match target {
+            // No announcement: the loop shares at its next turn if there is enough to share, and should its thread be held
+            // up before that, the watcher sees to it.
+            Target::Own(core) => core.ready().push_stealable(handle),
+            Target::Anyone(anchor) => anchor.shared.inject(handle),
+        }
+    }
+
+    fn is_home(&self) -> bool {
+        true
+    }
+
+    fn live(&self) -> Option<&LiveList> {
+        Some(self.0.shared.remotes[self.0.index].live())
+    }
+
+    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
+        let new = NewTask {
+            kind: Kind::Callback,
+            pinned: false,
+            queued: true,
+            unbuilt: false,
+            name: None,
+            location,
+        };
+        drop(launch(Once::new(callback), StealableHome(self.0.clone()), new).into_handle());
+    }
+
+    fn report(&self, context: &ErrorContext) {
+        let mut context = context.clone();
+        context.loop_index = current::with(|core| core.map(|core| core.remote().index()));
+        self.0.shared.remotes[self.0.index].report(&context);
+    }
+}

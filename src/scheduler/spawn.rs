@@ -1,0 +1,249 @@
+//! The functions at the crate's root: spawning and posting in whatever runtime this thread is in.
+//!
+//! *Invariant.* The innermost entered runtime counts; without one, a loop on its own that this thread drives. Spawning runs
+//! no user code. *Threads.* Any. *Ordering.* None of its own.
+
+use std::io;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::context;
+use super::executor::run_in_executor_of;
+use super::shared::{Anchor, StealableHome};
+use crate::event_loop::{LoopCore, Remote, current};
+use crate::task::{Builder, ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
+
+pub(crate) const NO_RUNTIME: &str = "there is no epicycle runtime here: call this inside Runtime::block_on, \
+     a task or a callback, or enter a RuntimeHandle first";
+
+const NO_LOOP: &str = "spawn_local needs an event loop on this thread: call it inside block_on, a task or a \
+     callback, or send the work to a loop with LoopHandle::spawn_local";
+
+#[track_caller]
+fn current_anchor() -> Option<Arc<Anchor>> {
+    context::try_current().ok()
+}
+
+fn new_task(kind: Kind, name: Option<String>, location: &'static Location<'static>) -> NewTask {
+    NewTask { kind, pinned: false, queued: true, unbuilt: false, name, location }
+}
+
+/// Spawns on `anchor`'s runtime.
+pub(crate) fn spawn_on<F>(
+    anchor: Arc<Anchor>,
+    future: F,
+    name: Option<String>,
+    location: &'static Location<'static>,
+) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Task::new(launch(future, StealableHome(anchor), new_task(Kind::Task, name, location)))
+}
+
+/// On a loop without a runtime every task is the loop's own.
+fn spawn_alone<T: 'static>(
+    core: &LoopCore,
+    future: Pin<Box<dyn Future<Output = T>>>,
+    name: Option<String>,
+    location: &'static Location<'static>,
+) -> Task<T> {
+    core.spawn_local(future, name, location)
+}
+
+#[track_caller]
+fn spawn_named<F>(future: F, name: Option<String>) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let location = Location::caller();
+    if let Some(anchor) = current_anchor() {
+        return spawn_on(anchor, future, name, location);
+    }
+    let core = current::current().expect(NO_RUNTIME);
+    spawn_alone(&core, Box::pin(future), name, location)
+}
+
+#[track_caller]
+fn spawn_local_named<F>(future: F, name: Option<String>) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    current::current().expect(NO_LOOP).spawn_local(future, name, Location::caller())
+}
+
+/// Spawns a task that may run on any loop of the current runtime. From a loop it is queued there, at once within the reach
+/// of idle loops; from elsewhere, any loop takes it.
+///
+/// Counterparts: asyncio's `create_task`, Tokio's `spawn`.
+///
+/// # Panics
+/// Outside a runtime.
+///
+/// ```
+/// epicycle::run(async {
+///     let task = epicycle::spawn(async { 6 * 7 });
+///     assert_eq!(task.await.unwrap(), 42);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    spawn_named(future, None)
+}
+
+/// Spawns a task that stays on this thread's loop, so that it need not be `Send`.
+///
+/// Counterpart: every asyncio task is like this. For a loop of another thread there is
+/// [`LoopHandle::spawn_local`](crate::LoopHandle::spawn_local).
+///
+/// # Panics
+/// Off a loop, as on an executor's thread.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// epicycle::run(async {
+///     let count = Rc::new(Cell::new(0));
+///     let inner = count.clone();
+///     epicycle::spawn_local(async move { inner.set(1) }).await.unwrap();
+///     assert_eq!(count.get(), 1);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    spawn_local_named(future, None)
+}
+
+impl Builder {
+    /// As [`spawn`], with these options.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn spawn<F>(self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        spawn_named(future, self.name)
+    }
+
+    /// As [`spawn_local`], with these options.
+    ///
+    /// # Panics
+    /// Off a loop.
+    #[track_caller]
+    pub fn spawn_local<F>(self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        spawn_local_named(future, self.name)
+    }
+}
+
+/// Runs `job` on the current runtime's executor: a pool of threads that may block. Cancelling the returned task takes a
+/// queued job out; one that has started runs to its end.
+///
+/// Counterparts: asyncio's `run_in_executor` and `to_thread`, Tokio's `spawn_blocking`.
+///
+/// # Panics
+/// Outside a runtime.
+///
+/// ```
+/// epicycle::run(async {
+///     let task = epicycle::run_in_executor(|| std::fs::read_dir(".").unwrap().count());
+///     assert!(task.await.unwrap() > 0);
+/// });
+/// ```
+#[doc(alias = "spawn_blocking")]
+#[doc(alias = "to_thread")]
+#[track_caller]
+pub fn run_in_executor<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
+    run_in_executor_of(current_anchor().expect(NO_RUNTIME), job, Location::caller())
+}
+
+/// Has `callback` run on whichever loop of `anchor`'s runtime comes first; with one loop, in the order of the calls.
+pub(crate) fn call_soon_on(
+    anchor: &Arc<Anchor>,
+    callback: impl FnOnce() + Send + 'static,
+    location: &'static Location<'static>,
+) -> Handle {
+    let new = new_task(Kind::Callback, None, location);
+    launch(Once::new(callback), StealableHome(anchor.clone()), new).into_handle()
+}
+
+/// Lets every other ready task go first: exactly one turn. asyncio's `sleep(0)`.
+///
+/// *Cancel safety.* Nothing to lose.
+///
+/// ```
+/// epicycle::run(async {
+///     epicycle::yield_now().await;
+/// });
+/// ```
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// The future of [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The loop on which a socket or timer made here should live: this thread's, if it belongs to the current runtime; else one
+/// of that runtime's that has a thread.
+pub(crate) fn try_home() -> Option<Arc<Remote>> {
+    let anchor = current_anchor();
+    current::with(|core| match (&anchor, core) {
+        (None, core) => core.map(|core| core.remote().clone()),
+        (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => {
+            Some(core.remote().clone())
+        }
+        (Some(anchor), _) => Some(anchor.shared.present_home().clone()),
+    })
+}
+
+/// As [`try_home`].
+///
+/// # Panics
+/// Outside a runtime.
+#[track_caller]
+pub(crate) fn home() -> Arc<Remote> {
+    try_home().expect(NO_RUNTIME)
+}
+
+/// Tells the current runtime's exception handler of an error that is nobody's in particular.
+pub(crate) fn report_error(message: &str, error: io::Error) {
+    if let Some(home) = try_home() {
+        home.report(&ErrorContext::new(format!("{message}: {error}")));
+    }
+}
+

@@ -1,0 +1,137 @@
+//! Helping a loop that does not look after itself: one that is stuck in a long handle, and loop 0 without a driver.
+//!
+//! *Invariant.* Helping only wakes and steals: selector and timers hold nothing but wakers, and a pinned task's waker posts
+//! it home. A peer's selector is polled only under its lock, which its owner holds while it is parked, so an owner's
+//! wake-up is never taken (`park.rs`).
+//!
+//! Two kinds of helpers. The *watcher*, a parked loop, ticks while others run. If nobody is parked, every *running* loop
+//! makes rounds every 5 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
+//! healthy one. Stuck means: awake, and its count of handles stands where it stood at the last tick or round.
+//!
+//! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
+
+use super::worker::Worker;
+use crate::event_loop::Remote;
+use crate::event_loop::clock::NEVER;
+use crate::event_loop::park::Seen;
+use std::time::Duration;
+
+/// How often the watcher looks. A stuck loop is known after two looks.
+pub(crate) const TICK: Duration = Duration::from_micros(300);
+
+/// How often a busy loop looks at its neighbours, in nanoseconds.
+const ROUND_NANOS: u64 = 4_000_000;
+
+/// The most batches of events that are taken from a peer at a time.
+const MOST_BATCHES: usize = 16;
+
+/// What a loop has seen of its peers.
+pub(super) struct Peers {
+    /// Their counts of handles at the last tick, and at the last round.
+    at_tick: Vec<u64>,
+    at_round: Vec<u64>,
+    last_round: u64,
+}
+
+impl Peers {
+    pub(super) fn new(n: usize) -> Self {
+        Self { at_tick: vec![u64::MAX; n], at_round: vec![u64::MAX; n], last_round: 0 }
+    }
+}
+
+impl Worker {
+    /// The watcher's look at all peers. True if there is something to do now.
+    pub(super) fn tick(&self) -> bool {
+        for (index, peer) in self.shared.remotes.iter().enumerate() {
+            if index == self.index {
+                continue;
+            }
+            match peer.parker().seen() {
+                Seen::Asleep => {}
+                Seen::Absent => self.serve_timers(peer),
+                Seen::Awake => {
+                    let count = peer.stats().handles_run.get();
+                    let before = std::mem::replace(&mut self.peers.borrow_mut().at_tick[index], count);
+                    let stuck = before == count;
+                    self.relieve(index, stuck);
+                }
+            }
+        }
+        !self.core.ready().is_empty() || !self.shared.injector.is_empty()
+    }
+
+    /// Takes over what an awake peer does not come to.
+    fn relieve(&self, index: usize, stuck: bool) {
+        if self.shared.options.work_stealing {
+            // A peer that moves will get to its only handle itself.
+            self.steal_from(index, if stuck { 1 } else { 2 });
+        }
+        let peer = &self.shared.remotes[index];
+        self.serve_timers(peer);
+        if stuck {
+            self.serve_selector(peer);
+        }
+    }
+
+    /// Every few milliseconds of a busy loop: serves the stuck and absent loops that come after it.
+    pub(super) fn make_rounds(&self) {
+        let now = self.core.now();
+        let due = {
+            let mut peers = self.peers.borrow_mut();
+            let due = now.saturating_sub(peers.last_round) >= ROUND_NANOS;
+            if due {
+                peers.last_round = now;
+            }
+            due
+        };
+        if !due {
+            return;
+        }
+        let n = self.shared.remotes.len();
+        for step in 1..n {
+            let index = (self.index + step) % n;
+            let peer = &self.shared.remotes[index];
+            match peer.parker().seen() {
+                Seen::Asleep => break,
+                Seen::Absent => {
+                    self.serve_timers(peer);
+                    self.serve_selector(peer);
+                }
+                Seen::Awake => {
+                    let count = peer.stats().handles_run.get();
+                    let before = std::mem::replace(&mut self.peers.borrow_mut().at_round[index], count);
+                    if before != count {
+                        break;
+                    }
+                    self.relieve(index, true);
+                }
+            }
+        }
+    }
+
+    /// Wakes what a peer's timers owe.
+    pub(super) fn serve_timers(&self, peer: &Remote) {
+        let next = peer.timers().next_hint();
+        if next != NEVER && next <= self.core.read_clock() {
+            let fired = peer.timers().expire(self.core.now(), |waker| self.core.remote().wake(waker));
+            self.core.remote().stats().adoptions.add(fired as u64);
+        }
+    }
+
+    /// Wakes what a peer's selector has, until a batch is short; also what is nested in it.
+    pub(super) fn serve_selector(&self, peer: &Remote) {
+        let mut nested = false;
+        for _ in 0..MOST_BATCHES {
+            let Some(batch) = self.core.look_at(peer) else { break };
+            self.core.remote().stats().adoptions.add(batch.events as u64);
+            nested |= batch.nested;
+            if !batch.full {
+                break;
+            }
+        }
+        let absent = &self.shared.remotes[0];
+        if nested && !std::ptr::eq(peer, &**absent) {
+            self.serve_selector(absent);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! One loop among peers: asyncio's `_run_once` with three more lines. The page to read first.
+//!
+//! *Invariant.* All that a loop does, it does in [`Worker::run_once`], in this order. A loop parks only after it has
+//! announced it, fenced, and looked at everything once more.
+//!
+//! *Threads.* The loop's own. *Ordering.* `README.md`; the fences are in `Idle` and `Parker`.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::Events;
+
+use super::shared::Shared;
+use super::watcher::Peers;
+use crate::event_loop::clock::{self, NEVER};
+use crate::event_loop::core::TurnLimit;
+use crate::event_loop::park::Seen;
+use crate::event_loop::{LoopCore, PollSet, Remote, only_alarms};
+use crate::primitive::deque::Steal;
+
+/// How long a turn may take before the loop looks at its selector and timers again, in nanoseconds.
+const TURN_NANOS: u64 = 50_000;
+
+/// The most handles taken from a peer at once; crossbeam takes at most half of what is there, too.
+const STEAL_BATCH: usize = 32;
+
+/// The most handles taken from the injector at once.
+const PULL_BATCH: usize = 64;
+
+/// A backlog worth less than this, in nanoseconds, is not worth waking a peer for: the waking takes as long.
+const SHARE_FLOOR: u64 = 20_000;
+
+/// What a handle is taken to cost before one was measured, in nanoseconds.
+const HANDLE_GUESS: u64 = 1_000;
+
+/// Loop 1 looks after loop 0 while that is absent.
+const CUSTODIAN: usize = 1;
+
+pub(crate) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) core: Rc<LoopCore>,
+    pub(super) index: usize,
+    /// Counted among the searchers.
+    searching: Cell<bool>,
+    /// Where the next search begins.
+    next_victim: Cell<usize>,
+    /// The count of handles, and the time, at the last look at the selector.
+    looked: Cell<(u64, u64)>,
+    /// What this loop has seen of the others.
+    pub(super) peers: RefCell<Peers>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, core: Rc<LoopCore>) -> Self {
+        let index = core.remote().index();
+        Self {
+            searching: Cell::new(false),
+            next_victim: Cell::new(index + 1),
+            looked: Cell::new((0, 0)),
+            peers: RefCell::new(Peers::new(shared.remotes.len())),
+            shared,
+            core,
+            index,
+        }
+    }
+
+    fn remote(&self) -> &Arc<Remote> {
+        self.core.remote()
+    }
+
+    /// One turn. Breaks when `root`, called after the root future was woken, does.
+    pub(crate) fn run_once(&self, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+        self.core.take_posts();
+        self.find_work();
+        if self.core.ready().is_empty() {
+            self.park();
+        } else if self.look_is_due() {
+            self.look();
+        }
+        self.core.expire_timers();
+        self.expire_absent();
+        self.share();
+        let handles = self.shared.options.event_interval;
+        self.core.run_ready(TurnLimit { handles, nanos: TURN_NANOS }, root)?;
+        self.make_rounds();
+        ControlFlow::Continue(())
+    }
+
+    // ---- find work -------------------------------------------------------------------------------------------------
+
+    /// Fetches from the injector, every turn; and, with nothing to do, from a peer.
+    fn find_work(&self) {
+        self.pull_injected();
+        if self.core.ready().is_empty() {
+            self.search();
+        }
+        if self.searching.get() && !self.core.ready().is_empty() {
+            self.end_search();
+        }
+    }
+
+    /// Takes this loop's share of the injector.
+    fn pull_injected(&self) {
+        let injector = &self.shared.injector;
+        if injector.is_empty() {
+            return;
+        }
+        let share = injector.len() / self.shared.remotes.len() + 1;
+        let came = self.core.ready().fill(|queue| {
+            injector.pull(queue, share.min(PULL_BATCH));
+        });
+        self.remote().stats().injector_pulls.add(came as u64);
+    }
+
+    /// Steals from the first peer that has enough. Uninvited, a loop searches only if there is something to be found.
+    fn search(&self) {
+        if !self.shared.options.work_stealing || !self.victim_exists() {
+            return;
+        }
+        if !self.searching.get() {
+            if !self.shared.idle.try_search() {
+                return;
+            }
+            self.searching.set(true);
+        }
+        let n = self.shared.stealers.len();
+        for step in 0..n {
+            let victim = (self.next_victim.get() + step) % n;
+            if victim != self.index && self.steal_from(victim, 2) {
+                self.next_victim.set(victim);
+                return;
+            }
+        }
+    }
+
+    /// A loop with one handle is about to run it.
+    fn victim_exists(&self) -> bool {
+        let others = self.shared.stealers.iter().enumerate();
+        others.into_iter().any(|(index, stealer)| index != self.index && stealer.len() >= 2)
+    }
+
+    /// Takes half of what a peer has, if that is `at_least` so many.
+    pub(super) fn steal_from(&self, victim: usize, at_least: usize) -> bool {
+        let stealer = &self.shared.stealers[victim];
+        if stealer.len() < at_least {
+            return false;
+        }
+        let stats = self.remote().stats();
+        stats.steals_tried.add(1);
+        let came = self.core.ready().fill(|queue| {
+            while let Steal::Retry = stealer.steal_batch_with_limit(queue, STEAL_BATCH) {}
+        });
+        if came > 0 {
+            stats.steals_won.add(1);
+            self.shared.remotes[victim].stats().handles_stolen_from.add_shared(came as u64);
+        }
+        came > 0
+    }
+
+    /// Found something. The last searcher passes the search on if there is more: whoever gave work while it searched woke
+    /// nobody.
+    fn end_search(&self) {
+        self.searching.set(false);
+        if self.shared.idle.end_search() && !self.shared.injector.is_empty() {
+            self.shared.invite();
+        }
+    }
+
+    // ---- look ------------------------------------------------------------------------------------------------------
+
+    /// A loop that has work looks at its selector every `event_interval` handles or every 50 us.
+    fn look_is_due(&self) -> bool {
+        if self.remote().selector().sources() == 0 && self.index != CUSTODIAN {
+            return false;
+        }
+        let (handles, nanos) = self.looked.get();
+        let run = self.remote().stats().handles_run.get().wrapping_sub(handles);
+        run >= self.shared.options.event_interval as u64 || self.core.now() >= nanos + TURN_NANOS
+    }
+
+    fn look(&self) {
+        let batch = self.core.look();
+        self.note_look();
+        if batch.nested {
+            self.serve_selector(&self.shared.remotes[0]);
+        }
+    }
+
+    fn note_look(&self) {
+        self.looked.set((self.remote().stats().handles_run.get(), self.core.now()));
+    }
+
+    /// The custodian expires the timers of loop 0 while that is absent.
+    fn expire_absent(&self) {
+        let absent = &self.shared.remotes[0];
+        if self.index == CUSTODIAN
+            && absent.timers().next_hint() != NEVER
+            && absent.parker().seen() == Seen::Absent
+        {
+            self.serve_timers(absent);
+        }
+    }
+
+    // ---- share -----------------------------------------------------------------------------------------------------
+
+    /// Invites a peer if what is queued here is worth a wake-up.
+    fn share(&self) {
+        let n = self.core.ready().stealable_len();
+        if n < 2 || !self.shared.options.work_stealing {
+            return;
+        }
+        let census = self.shared.idle.census();
+        if census.parked == 0 || census.searching > 0 {
+            return;
+        }
+        let worth = match self.core.backlog_nanos(n) {
+            0 => HANDLE_GUESS * n as u64,
+            nanos => nanos,
+        };
+        if worth >= SHARE_FLOOR {
+            self.shared.invite();
+        }
+    }
+
+    // ---- park ------------------------------------------------------------------------------------------------------
+
+    /// Sleeps until there is something to do. README: "to fall asleep".
+    fn park(&self) {
+        if self.spin() {
+            return;
+        }
+        let remote = self.remote();
+        let (waited, events) = self.core.with_events(|events| {
+            let mut poll = remote.selector().lock();
+            let parked = self.shared.idle.park(self.index, self.searching.take());
+            remote.parker().publish(); // SleepFence
+            remote.stats().parks.add(1);
+            let result = if self.has_gift(parked.last_searcher) {
+                poll.look(events)
+            } else {
+                if parked.watcher {
+                    self.shared.start_watch(Some(self.index));
+                }
+                self.wait(&mut poll, events)
+            };
+            remote.parker().retract();
+            result
+        });
+        let woken = self.shared.idle.wake(self.index);
+        self.searching.set(woken.invited);
+        self.shared.start_watch(woken.new_watcher);
+        self.core.read_clock();
+        self.core.take_posts();
+        let batch = self.core.dispatch_wait(waited, events);
+        self.note_look();
+        if batch.nested {
+            self.serve_selector(&self.shared.remotes[0]);
+        }
+        self.find_work();
+    }
+
+    /// After SleepFence: all that others can have given to this loop before they could see it parked.
+    fn has_gift(&self, last_searcher: bool) -> bool {
+        !self.remote().inbox().is_empty()
+            || !self.shared.injector.is_empty()
+            || self.shared.idle.is_invited(self.index)
+            || self.shared.is_closing()
+            || (last_searcher && self.shared.options.work_stealing && self.victim_exists())
+    }
+
+    /// Blocks, ticking while it is the watcher.
+    fn wait(&self, poll: &mut PollSet, events: &mut Events) -> io::Result<()> {
+        loop {
+            poll.wait(events, self.deadline())?;
+            let woken = self.remote().parker().is_notified()
+                || self.shared.is_closing()
+                || !only_alarms(events);
+            if woken || self.remote().timers().next_hint() <= self.core.read_clock() {
+                return Ok(());
+            }
+            if !self.shared.idle.keep_watch(self.index) {
+                if self.custody_is_due() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if self.tick() {
+                events.clear();
+                return Ok(());
+            }
+            self.shared.start_watch(Some(self.index));
+        }
+    }
+
+    /// When this loop has to wake by itself: for its own timers, and as the custodian for an absent loop's.
+    fn deadline(&self) -> u64 {
+        let own = self.remote().timers().next();
+        if self.index != CUSTODIAN {
+            return own;
+        }
+        own.min(self.absent_deadline())
+    }
+
+    fn absent_deadline(&self) -> u64 {
+        let absent = &self.shared.remotes[0];
+        if absent.parker().seen() != Seen::Absent {
+            return NEVER;
+        }
+        let timers = absent.timers().next();
+        if cfg!(target_os = "linux") || absent.selector().sources() == 0 {
+            return timers;
+        }
+        // Where selectors do not nest, the custodian looks every millisecond.
+        timers.min(clock::now() + Duration::from_millis(1).as_nanos() as u64)
+    }
+
+    fn custody_is_due(&self) -> bool {
+        self.index == CUSTODIAN && self.absent_deadline() <= self.core.now()
+    }
+
+    /// Looks around for a while before parking, if the user asked for it. True if there is something to do.
+    fn spin(&self) -> bool {
+        let spin = self.shared.options.spin;
+        if spin.is_zero() {
+            return false;
+        }
+        let until = clock::now() + spin.as_nanos() as u64;
+        while self.core.read_clock() < until {
+            self.core.take_posts();
+            self.look();
+            self.core.expire_timers();
+            self.find_work();
+            if !self.core.ready().is_empty() || self.shared.is_closing() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// Gives back what the loop holds of the runtime's common roles. True if it was the last to search.
+    pub(crate) fn retire(&self) -> bool {
+        self.shared.idle.leave(self.searching.take())
+    }
+}

@@ -1,0 +1,156 @@
+//! The two ends of something scheduled to run once: what a queue holds, and what the caller holds.
+//!
+//! *Invariant.* There is at most one [`ReadyHandle`] of a cell; it is used up by running. Dropping one unrun cancels the
+//! task, so a queue that is dropped loses nothing silently.
+//!
+//! *Threads.* A pinned cell's ready handle is run and dropped on its loop only; the public ends go anywhere.
+//! *Ordering.* `state.rs`; a queue's own ordering carries a ready handle from thread to thread.
+
+use std::fmt;
+use std::mem;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::cell::RawTask;
+use super::waker;
+
+/// The right to run a cell once: what queues hold.
+pub(crate) struct ReadyHandle(RawTask);
+
+impl ReadyHandle {
+    /// Only for who was told to schedule by the state word.
+    pub(super) fn new(task: RawTask) -> Self {
+        Self(task)
+    }
+
+    /// Polls the task, or runs the callback. Panics of user code do not come out.
+    pub(crate) fn run(self) {
+        let task = self.0;
+        mem::forget(self);
+        task.run();
+    }
+
+    /// Whether it may run on any loop.
+    pub(crate) fn is_stealable(&self) -> bool {
+        self.0.is_stealable()
+    }
+
+    /// Whether it may be moved to another thread, or dropped there.
+    pub(crate) fn may_travel(&self) -> bool {
+        self.0.may_travel()
+    }
+}
+
+impl Drop for ReadyHandle {
+    fn drop(&mut self) {
+        // Holding the handle, we are its runner: a cancelled task's run is the drop of its future.
+        self.0.cancel();
+        self.0.run();
+    }
+}
+
+impl fmt::Debug for ReadyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadyHandle").field(&self.0.header().id()).finish()
+    }
+}
+
+impl RawTask {
+    /// The ready handle of a cell that was made `queued`; once.
+    pub(crate) fn into_ready(self) -> ReadyHandle {
+        ReadyHandle::new(self)
+    }
+
+    /// The caller's end of a callback; takes over the reference that `spawn_cell` returned.
+    pub(crate) fn into_handle(self) -> Handle {
+        Handle { task: self }
+    }
+
+    /// A waker for the cell, for what will make it ready: a timer.
+    pub(crate) fn waker(self) -> Waker {
+        waker::waker(self)
+    }
+}
+
+/// A scheduled callback, as in asyncio: **not** a handle to the runtime (that is
+/// [`RuntimeHandle`](crate::RuntimeHandle)). Dropping it does not cancel.
+///
+/// Counterpart: asyncio's `Handle`.
+///
+/// ```
+/// epicycle::run(async {
+///     let handle = epicycle::EventLoop::current().call_soon(|| unreachable!("cancelled in time"));
+///     assert!(handle.cancel());
+///     assert!(handle.cancelled());
+/// });
+/// ```
+pub struct Handle {
+    task: RawTask,
+}
+
+impl Handle {
+    /// Cancels the callback. True: it has not run and never will, and it is dropped: at once if this is its loop's thread
+    /// or it may be dropped anywhere, else when its loop next comes to it. False: it has run, or is running.
+    ///
+    /// From any thread; idempotent.
+    pub fn cancel(&self) -> bool {
+        self.task.cancel()
+    }
+
+    /// Whether it was cancelled, by [`cancel`](Self::cancel) or with its loop.
+    pub fn cancelled(&self) -> bool {
+        self.task.is_cancelled()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.task.drop_ref();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("cancelled", &self.cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// A callback scheduled for a time. Dropping it does not cancel.
+///
+/// Counterpart: asyncio's `TimerHandle`.
+///
+/// ```
+/// use std::time::Duration;
+/// epicycle::run(async {
+///     let event_loop = epicycle::EventLoop::current();
+///     let handle = event_loop.call_later(Duration::from_secs(3600), || {});
+///     assert!(handle.when() > event_loop.time());
+///     assert!(handle.cancel());
+/// });
+/// ```
+#[derive(Debug)]
+pub struct TimerHandle {
+    handle: Handle,
+    when: Instant,
+}
+
+impl TimerHandle {
+    pub(crate) fn new(handle: Handle, when: Instant) -> Self {
+        Self { handle, when }
+    }
+
+    /// As [`Handle::cancel`]; the timer goes with the callback.
+    pub fn cancel(&self) -> bool {
+        self.handle.cancel()
+    }
+
+    /// As [`Handle::cancelled`].
+    pub fn cancelled(&self) -> bool {
+        self.handle.cancelled()
+    }
+
+    /// The time the callback is due. Delays too long for the clock are cut to about thirty years.
+    pub fn when(&self) -> Instant {
+        self.when
+    }
+}

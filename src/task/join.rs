@@ -1,0 +1,274 @@
+//! The caller's end of a task: awaiting, cancelling, detaching.
+//!
+//! *Invariant.* There is one [`Task<T>`] of a cell at most; it owns the output from completion on. *Threads.* Any; a
+//! `Task<T>` is `Send` if its output is. *Ordering.* `state.rs`.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::cell::Join;
+use super::{Id, RawTask, payload_text};
+
+/// What is called when a task is done. Boxed: few tasks have one.
+pub(super) type DoneCallback = Box<dyn FnOnce(Outcome) + Send>;
+
+/// How a task ended.
+///
+/// ```
+/// use epicycle::task::Outcome;
+/// epicycle::run(async {
+///     let (sender, receiver) = std::sync::mpsc::channel();
+///     let task = epicycle::spawn(async {});
+///     task.add_done_callback(move |outcome| sender.send(outcome).unwrap());
+///     task.await.unwrap();
+///     epicycle::yield_now().await;
+///     epicycle::yield_now().await;
+///     assert_eq!(receiver.recv().unwrap(), Outcome::Completed);
+/// });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Outcome {
+    /// With a value.
+    Completed = 0,
+    /// It was cancelled.
+    Cancelled = 1,
+    /// It panicked.
+    Panicked = 2,
+}
+
+/// Tokio's name for [`Task`].
+pub type JoinHandle<T> = Task<T>;
+
+/// A spawned task, and the right to its output. Await it for the output; drop it and the task goes on alone.
+///
+/// Counterparts: asyncio's `Task` (which the loop may lose if you drop it: this one is owned by its runtime), Tokio's
+/// `JoinHandle`.
+///
+/// *Cancel safety.* Dropping a pending `.await` of `&mut task` loses nothing.
+///
+/// # Panics
+/// When awaited again after it gave its output.
+///
+/// ```
+/// epicycle::run(async {
+///     let task = epicycle::spawn(async { 1 + 1 });
+///     assert_eq!(task.await.unwrap(), 2);
+/// });
+/// ```
+#[doc(alias = "JoinHandle")]
+#[must_use = "dropping a Task detaches it: await it, or drop it on purpose"]
+pub struct Task<T> {
+    join: Join<T>,
+}
+
+impl<T> Unpin for Task<T> {}
+
+impl<T> Task<T> {
+    /// Takes over the reference that `spawn_cell` returned. `T` is the cell's output.
+    pub(crate) fn new(raw: RawTask) -> Self {
+        Self { join: Join::new(raw) }
+    }
+
+    /// A waker of the task, for who wakes it from outside its future.
+    pub(crate) fn waker(&self) -> std::task::Waker {
+        self.join.raw().waker()
+    }
+
+    /// Asks for the task to be cancelled: its future is dropped, on its own loop if it is pinned, at its next suspension
+    /// point at the latest, never inside this call. Awaiting it then gives an error with
+    /// [`is_cancelled`](JoinError::is_cancelled).
+    ///
+    /// True: it will not give a value (a request made before counts). False: too late, it has completed; or it is a job
+    /// of [`run_in_executor`](crate::run_in_executor) that has started.
+    ///
+    /// Unlike asyncio's, this cancellation is not an exception that the task could catch or delay.
+    pub fn cancel(&self) -> bool {
+        self.join.raw().cancel()
+    }
+
+    /// Whether the task has ended. Its future is gone by then.
+    pub fn done(&self) -> bool {
+        self.join.raw().is_complete()
+    }
+
+    /// Whether the task has ended because it was cancelled.
+    pub fn cancelled(&self) -> bool {
+        self.done() && self.join.raw().header().outcome() == Outcome::Cancelled
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Id {
+        self.join.raw().header().id()
+    }
+
+    /// The name given to [`task::Builder`](crate::task::Builder), or `Task-N`.
+    pub fn name(&self) -> String {
+        self.join.raw().header().name()
+    }
+
+    /// Has `callback` called when the task ends, as a handle of its own in the next turn, in the order of registration; on
+    /// a task that has ended already, too.
+    pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
+        self.join.raw().add_done_callback(Box::new(callback));
+    }
+
+    /// Ties the task's life to the returned value: dropping that cancels the task.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let guard = epicycle::spawn(std::future::pending::<()>()).cancel_on_drop();
+    ///     drop(guard); // the task is cancelled
+    /// });
+    /// ```
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(Some(self))
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.join.poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("id", &self.id()).field("done", &self.done()).finish()
+    }
+}
+
+/// A [`Task`] that is cancelled when this is dropped. Awaiting works as on the task.
+///
+/// Counterparts: asyncio's `TaskGroup` does this for a scope; tokio-util's `AbortOnDropHandle`.
+#[derive(Debug)]
+#[must_use = "dropping it cancels the task"]
+pub struct CancelOnDrop<T>(Option<Task<T>>);
+
+impl<T> CancelOnDrop<T> {
+    /// Gives the task back; dropping that no longer cancels.
+    pub fn detach(mut self) -> Task<T> {
+        self.0.take().expect("only `detach` takes it")
+    }
+}
+
+impl<T> Deref for CancelOnDrop<T> {
+    type Target = Task<T>;
+    fn deref(&self) -> &Task<T> {
+        self.0.as_ref().expect("only `detach` takes it")
+    }
+}
+
+impl<T> DerefMut for CancelOnDrop<T> {
+    fn deref_mut(&mut self) -> &mut Task<T> {
+        self.0.as_mut().expect("only `detach` takes it")
+    }
+}
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut **self).poll(cx)
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.cancel();
+        }
+    }
+}
+
+/// Why a task has no value: it was cancelled, or it panicked.
+///
+/// Counterparts: asyncio's `CancelledError` and the task's exception; Tokio's `JoinError`.
+///
+/// ```
+/// epicycle::run(async {
+///     let task = epicycle::spawn(async { panic!("no") });
+///     let error = task.await.unwrap_err();
+///     assert!(error.is_panic());
+///     assert_eq!(error.to_string(), "task panicked: no");
+/// });
+/// ```
+pub struct JoinError {
+    // One pointer, so that it does not widen the cells of small tasks.
+    panic: Option<Box<Payload>>,
+}
+
+struct Payload(crate::primitive::Mutex<Box<dyn Any + Send>>);
+
+impl JoinError {
+    pub(crate) fn cancelled() -> Self {
+        Self { panic: None }
+    }
+
+    pub(crate) fn panic(payload: Box<dyn Any + Send>) -> Self {
+        // The lock only makes the error Sync; it is never contended.
+        Self { panic: Some(Box::new(Payload(crate::primitive::Mutex::new(payload)))) }
+    }
+
+    /// The task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.panic.is_none()
+    }
+
+    /// The task panicked.
+    pub fn is_panic(&self) -> bool {
+        self.panic.is_some()
+    }
+
+    /// The panic's payload, for `std::panic::resume_unwind`.
+    ///
+    /// # Panics
+    /// If the task was cancelled; [`try_into_panic`](Self::try_into_panic) gives the error back instead.
+    #[track_caller]
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        self.try_into_panic().expect("the task was cancelled, it did not panic")
+    }
+
+    /// The panic's payload, or the error itself if the task was cancelled.
+    ///
+    /// # Errors
+    /// The error itself, if it is a cancellation.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.panic {
+            Some(payload) => Ok(payload.take()),
+            None => Err(self),
+        }
+    }
+}
+
+impl Payload {
+    fn take(self) -> Box<dyn Any + Send> {
+        mem::replace(&mut *self.0.lock(), Box::new(()))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.panic {
+            None => f.write_str("task was cancelled"),
+            Some(payload) => match payload_text(&**payload.0.lock()) {
+                Some(text) => write!(f, "task panicked: {text}"),
+                None => f.write_str("task panicked"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl std::error::Error for JoinError {}

@@ -1,0 +1,98 @@
+//! One spawned unit of work: a future, a callback or an executor job, and everyone's references to it.
+//!
+//! *Invariant.* This room knows no queue and no loop: it reaches its scheduler only through [`Schedule`]. There are four
+//! kinds of reference to one [`cell`]:
+//!
+//! | reference | type | counted | may |
+//! |---|---|---|---|
+//! | the runtime's | a live list's entry, or the ready handle | one until completion | run, drop the future |
+//! | a ready handle | [`ReadyHandle`] | no: it lives on the runtime's | run once |
+//! | a waker | `std::task::Waker` | yes | make ready |
+//! | the caller's | [`Task<T>`], [`Handle`], [`TimerHandle`] | yes | cancel, look; `Task` takes the output |
+//!
+//! *Who may touch what, when* (all of it argued from the state word, `state.rs`):
+//! 1. The future: only the holder of the ready handle, from `start` to `suspend` or `complete`. A one-shot's closure: only
+//!    who set `CLAIMED`.
+//! 2. The output: written by the runner before `COMPLETE`; afterwards the `Task<T>`'s if `JOIN` was set then, else the
+//!    completer's.
+//! 3. The join slot: the `Task<T>`'s while `JOIN_WAKER` is unset; once set, the completer's from the moment of `COMPLETE`.
+//!    `unset_join_waker` takes it back before that.
+//! 4. A pinned future, closure or callback is dropped on its loop's thread only. Its output belongs to its `Task<T>`, whose
+//!    type says which threads it may go to.
+//! 5. User code (polls, destructors, wakers, callbacks) runs under no lock and inside `catch_unwind`.
+//!
+//! *Threads.* Any, as above. *Ordering.* `state.rs`.
+
+use std::panic::Location;
+
+mod callback;
+mod cell;
+mod handle;
+mod id;
+mod join;
+mod live;
+mod report;
+mod state;
+mod waker;
+
+pub use handle::{Handle, TimerHandle};
+pub use id::{Id, id, try_id};
+pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
+pub use report::ErrorContext;
+
+pub(crate) use callback::Once;
+pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};
+pub(crate) use handle::ReadyHandle;
+pub(crate) use live::LiveList;
+pub(crate) use report::{ExceptionHandler, payload_text, report_to};
+
+/// How a cell reaches its queue. Implemented by the rooms above.
+///
+/// Choosing the queue and pushing are two steps, because the push gives the handle away: another thread may run and free
+/// the cell, and `self` in it, before the push returns.
+pub(crate) trait Schedule: Send + Sync + Sized + 'static {
+    /// A queue, held by something of its own.
+    type Target;
+    /// The queue that fits the current thread.
+    fn target(&self) -> Self::Target;
+    /// Makes ready. Runs no user code, unless the queue is closed and the handle is dropped.
+    fn push(target: Self::Target, handle: ReadyHandle);
+    /// Whether things pinned to this scheduler's loop may be dropped on the current thread.
+    fn is_home(&self) -> bool;
+    /// The list that holds the runtime's reference while a task is alive.
+    fn live(&self) -> Option<&LiveList>;
+    /// Queues a callback: done-callbacks go through the queue, they are never called in place.
+    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>);
+    /// Last resort for errors that nobody can be handed.
+    fn report(&self, context: &ErrorContext);
+}
+
+/// Options for one task: `task::Builder::new().name("worker").spawn(future)`.
+///
+/// Counterparts: asyncio's `create_task(coro, name=..)`, Tokio's `task::Builder`.
+///
+/// ```
+/// epicycle::run(async {
+///     let task = epicycle::task::Builder::new().name("answer").spawn(async { 42 });
+///     assert_eq!(task.name(), "answer");
+///     assert_eq!(task.await.unwrap(), 42);
+/// });
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until one of its spawn methods is called"]
+pub struct Builder {
+    pub(crate) name: Option<String>,
+}
+
+impl Builder {
+    /// No options set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the task. Without a name it is called `Task-N`, N being its id.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}

@@ -1,0 +1,139 @@
+//! The last resort: errors that nobody can be handed go to the exception handler.
+//!
+//! *Invariant.* Reporting never unwinds and never loses the report: a handler that panics is replaced by the default one
+//! for that report, and if no logger is installed the default one writes to standard error.
+//!
+//! *Threads.* Any. *Ordering.* None: no shared state.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::{Id, catch};
+
+/// What the exception handler is told. asyncio's context dictionary.
+///
+/// ```
+/// use epicycle::Runtime;
+/// let (sender, reports) = std::sync::mpsc::channel();
+/// let rt = Runtime::builder()
+///     .exception_handler(move |context| {
+///         sender.send((context.message().to_string(), context.panic_message().map(str::to_string))).unwrap()
+///     })
+///     .build()
+///     .unwrap();
+/// rt.block_on(async {
+///     epicycle::EventLoop::current().call_soon(|| panic!("oh no"));
+///     epicycle::yield_now().await;
+///     epicycle::yield_now().await;
+/// });
+/// let (message, panic) = reports.recv().unwrap();
+/// assert_eq!(message, "Exception in callback");
+/// assert_eq!(panic.as_deref(), Some("oh no"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct ErrorContext {
+    pub(crate) message: String,
+    pub(crate) panic: Option<String>,
+    pub(crate) task: Option<(Id, String)>,
+    pub(crate) location: Option<&'static Location<'static>>,
+    pub(crate) loop_index: Option<usize>,
+}
+
+impl ErrorContext {
+    /// A context for [`EventLoop::call_exception_handler`](crate::EventLoop::call_exception_handler).
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), panic: None, task: None, location: None, loop_index: None }
+    }
+
+    pub(crate) fn with_panic(mut self, payload: &(dyn Any + Send)) -> Self {
+        self.panic = Some(payload_text(payload).unwrap_or("(a panic without a text)").to_string());
+        self
+    }
+
+    /// What happened, in asyncio's words where it has some: "Exception in callback", "Task exception was never retrieved".
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The text of the panic, if there was one.
+    pub fn panic_message(&self) -> Option<&str> {
+        self.panic.as_deref()
+    }
+
+    /// The task it happened in.
+    pub fn task_id(&self) -> Option<Id> {
+        self.task.as_ref().map(|(id, _)| *id)
+    }
+
+    /// That task's name.
+    pub fn task_name(&self) -> Option<&str> {
+        self.task.as_ref().map(|(_, name)| &**name)
+    }
+
+    /// Where the task was spawned or the callback scheduled.
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.location
+    }
+
+    /// The loop it happened on, if on one.
+    pub fn loop_index(&self) -> Option<usize> {
+        self.loop_index
+    }
+}
+
+impl fmt::Display for ErrorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(panic) = &self.panic {
+            write!(f, ": {panic}")?;
+        }
+        if let Some((_, name)) = &self.task {
+            write!(f, " [{name}]")?;
+        }
+        if let Some(location) = self.location {
+            write!(f, " (from {location})")?;
+        }
+        if let Some(index) = self.loop_index {
+            write!(f, " on loop {index}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A user's handler; `None` stands for the default one.
+pub(crate) type ExceptionHandler = Option<Arc<dyn Fn(&ErrorContext) + Send + Sync>>;
+
+/// Hands `context` to `handler`, and to the default one if that panics.
+pub(crate) fn report_to(handler: &ExceptionHandler, context: &ErrorContext) {
+    let Some(handler) = handler else {
+        return default_handler(context);
+    };
+    if let Err(payload) = catch(|| handler(context)) {
+        default_handler(
+            &ErrorContext::new("Unhandled error in exception handler").with_panic(&*payload),
+        );
+        default_handler(context);
+        let _ = catch(|| drop(payload));
+    }
+}
+
+fn default_handler(context: &ErrorContext) {
+    // A logger is user code too.
+    let _ = catch(|| {
+        if log::max_level() == log::LevelFilter::Off {
+            eprintln!("epicycle: {context}");
+        } else {
+            log::error!(target: "epicycle", "{context}");
+        }
+    });
+}
+
+/// The text of a panic's payload, for the two types that `panic!` makes.
+pub(crate) fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}

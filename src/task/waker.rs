@@ -1,0 +1,62 @@
+//! The waker of a cell: one pointer and one static table for every type of task.
+//!
+//! *Invariant.* An owned waker is one counted reference; waking never runs user code. *Threads.* Any, thread-exit
+//! destructors included. *Ordering.* `state.rs`.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use super::cell::{Header, RawTask};
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+/// A waker that borrows the runner's right to the cell and so counts no reference.
+pub(super) struct WakerRef(ManuallyDrop<Waker>);
+
+impl Deref for WakerRef {
+    type Target = Waker;
+    fn deref(&self) -> &Waker {
+        &self.0
+    }
+}
+
+pub(super) fn waker_ref(task: RawTask) -> WakerRef {
+    // SAFETY: the table's functions keep RawWaker's contract for a pointer to a live cell; being in ManuallyDrop, this
+    // waker gives up no reference, and the caller keeps the cell alive as long as it uses it.
+    WakerRef(ManuallyDrop::new(unsafe { Waker::new(task.as_ptr().cast_const().cast(), &VTABLE) }))
+}
+
+/// A waker that counts a reference of its own.
+pub(super) fn waker(task: RawTask) -> Waker {
+    (*waker_ref(task)).clone()
+}
+
+/// # Safety
+/// `data` is the pointer of a waker made here, so it points to a live cell.
+unsafe fn task(data: *const ()) -> RawTask {
+    // SAFETY: made from a NonNull in `waker_ref`; the caller says that the cell is alive.
+    unsafe { RawTask::from_ptr(NonNull::new_unchecked(data.cast_mut().cast::<Header>())) }
+}
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    // SAFETY: called through the table only, with its own data.
+    unsafe { task(data) }.add_ref();
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: as in `clone`; the waker's reference is given to `wake_by_val`.
+    unsafe { task(data).wake_by_val() }
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: as in `clone`.
+    unsafe { task(data) }.wake_by_ref();
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: as in `clone`; the waker's reference is given up.
+    unsafe { task(data).drop_ref() }
+}

@@ -1,0 +1,131 @@
+//! Sleeping, ticking, and giving up in time.
+//!
+//! | asyncio | Tokio | here |
+//! |---|---|---|
+//! | `sleep(d)` | `time::sleep` | [`sleep`], [`sleep_until`], [`Sleep`] |
+//! | - | `time::interval` | [`interval`], [`interval_at`], [`Interval`] |
+//! | `timeout(d)`, `timeout_at(t)` | `time::timeout`, `timeout_at` | [`timeout`], [`timeout_at`], [`Timeout`] |
+//! | `wait_for(task, d)` | - | [`wait_for`] |
+//!
+//! Nothing here fires early. Time is [`std::time::Instant`]; there is no clock of our own to convert from, and no
+//! granularity: a deadline is kept to the nanosecond and met as exactly as the operating system wakes a thread. A
+//! deadline more than ten years away is taken to mean "never", so that [`Duration::MAX`] is a fine way to say so.
+//!
+//! *Invariant*: whoever waits looks at the clock itself whenever it is polled; the loop's timer only causes that poll.
+//! So a lost, late or early timer could cost time, never correctness, and a wait completes even where nothing but the
+//! waiting task itself runs. *Threads*: any. *Ordering*: owner-only (`&mut`); what crosses threads is in
+//! `event_loop/timers.rs`.
+
+#![forbid(unsafe_code)]
+
+mod interval;
+mod sleep;
+mod timeout;
+
+pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
+pub use sleep::{Sleep, sleep, sleep_until};
+pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::event_loop::{Remote, Timer};
+use crate::scheduler;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Deadlines farther away than this are never armed.
+const NEVER: Duration = YEAR.saturating_mul(10);
+
+/// What longer durations are cut down to. Well beyond [`NEVER`], and well within every platform's `Instant`.
+const LONGEST: Duration = YEAR.saturating_mul(30);
+
+/// `start + duration`, but "never" where that is beyond what an `Instant` can say.
+fn saturating_add(start: Instant, duration: Duration) -> Instant {
+    start.checked_add(duration.min(LONGEST)).unwrap_or_else(|| start + NEVER)
+}
+
+/// A deadline, and while somebody waits for it, the armed timer.
+///
+/// The common part of [`Sleep`], [`Interval`] and [`Timeout`]. It knows nothing of the cooperative budget: that is
+/// for its owners, since an exhausted budget must not hide a timeout.
+struct Alarm {
+    deadline: Instant,
+    /// Where to arm if the polling thread belongs to no runtime.
+    home: Option<Arc<Remote>>,
+    armed: Option<Armed>,
+}
+
+struct Armed {
+    timer: Timer,
+    /// What the timer was armed for: the deadline or, after a `reset` to a later one, an earlier instant. It is left in
+    /// place then. A deadline that is pushed back by every message costs one spurious poll per period, not two visits
+    /// to the heap per message.
+    until: Instant,
+    /// Kept for a `reset` to an earlier deadline that no poll follows.
+    waker: Waker,
+}
+
+impl Alarm {
+    fn new(deadline: Instant) -> Self {
+        Self { deadline, home: None, armed: None }
+    }
+
+    /// Remembers the current loop, if there is one, for a waiter that will be polled outside of any runtime.
+    fn with_home(mut self) -> Self {
+        self.home = scheduler::try_home();
+        self
+    }
+
+    fn is_due(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Ready at the deadline. Arms a timer, or keeps the one there is, on the way to Pending.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            self.armed = None;
+            return Poll::Ready(());
+        }
+        if let Some(armed) = &mut self.armed {
+            if armed.until <= self.deadline && armed.timer.update(cx.waker()) {
+                armed.waker.clone_from(cx.waker());
+                return Poll::Pending;
+            }
+            // It fired for an earlier deadline, or its loop is gone: arm it afresh.
+            self.armed = None;
+        }
+        if self.deadline - now < NEVER {
+            let home = self.arming_home();
+            self.arm(&home, cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Moves the deadline. A waiting task is woken at the new one; there is no need to poll in between.
+    fn reset(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        let Some(armed) = self.armed.take_if(|armed| deadline < armed.until) else { return };
+        drop(armed.timer);
+        match scheduler::try_home().or_else(|| self.home.clone()) {
+            Some(home) => self.arm(&home, armed.waker),
+            // Nowhere to arm: let the task look for itself.
+            None => armed.waker.wake(),
+        }
+    }
+
+    fn arm(&mut self, home: &Arc<Remote>, waker: Waker) {
+        let timer = Timer::arm(home, self.deadline, waker.clone());
+        self.armed = Some(Armed { timer, until: self.deadline, waker });
+    }
+
+    /// The polling thread's own loop by preference, for that is where the task is; panics if there is none at all.
+    fn arming_home(&self) -> Arc<Remote> {
+        match &self.home {
+            Some(birth) => scheduler::try_home().unwrap_or_else(|| birth.clone()),
+            None => scheduler::home(),
+        }
+    }
+}

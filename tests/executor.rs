@@ -1,0 +1,278 @@
+//! The executor: `run_in_executor` and its threads (behaviours 47-50; S0-13, S3-09, S3-34, S3-35, N85).
+//!
+//! Jobs are held in a [`Gate`] where a test must know that they run; a job's thread belongs to no loop.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use common::{
+    DropProbe, Flag, Flavour, Gate, Reports, eventually, eventually_async, loop_index, panic_text, panics, with_timeout,
+};
+use epicycle::io::AsyncReadExt;
+use epicycle::time::sleep;
+use epicycle::{Runtime, RuntimeHandle, Task, run_in_executor, spawn, yield_now};
+
+const MS: Duration = Duration::from_millis(1);
+
+common::flavours! {
+    fn b47_s0_13_a_job_gives_its_value_while_the_loop_runs_on(rt: Runtime) {
+        rt.block_on(async {
+            let (gate, here) = (Gate::new(), thread::current().id());
+            let release = gate.clone();
+            let job = run_in_executor(move || { release.wait(); (thread::current().id(), loop_index()) });
+            // The loop lives: it opens the gate from a timer, after many turns.
+            for _ in 0..100 { yield_now().await }
+            sleep(2 * MS).await;
+            assert!(!job.done());
+            gate.open();
+            let (thread, index) = job.await.unwrap();
+            assert!(thread != here && index.is_none());
+            assert_eq!(rt.run_in_executor(|| 1).await.unwrap() + rt.handle().run_in_executor(|| 2).await.unwrap(), 3);
+        });
+    }
+
+    fn b47_jobs_run_without_any_loop_running(rt: Runtime) {
+        // Off every loop, and with one loop nobody drives it.
+        let done = Arc::new(AtomicUsize::new(0));
+        let count = done.clone();
+        let job = rt.run_in_executor(move || { count.fetch_add(1, SeqCst); 5 });
+        eventually("the job ran", || done.load(SeqCst) == 1);
+        assert_eq!(futures_lite::future::block_on(job).unwrap(), 5);
+    }
+
+    fn b47_jobs_nest_and_may_block_on_the_runtime(rt: Runtime) {
+        rt.block_on(async {
+            let nested = run_in_executor(|| {
+                let inner = run_in_executor(|| run_in_executor(|| 3));
+                futures_lite::future::block_on(async { inner.await.unwrap().await.unwrap() })
+            });
+            assert_eq!(nested.await.unwrap(), 3);
+            let handle = rt.handle();
+            let blocked = run_in_executor(move || handle.block_on(async {
+                sleep(2 * MS).await;
+                let (mut ours, mut theirs) = common::socket_pair();
+                std::io::Write::write_all(&mut theirs, b"ok").unwrap();
+                let mut buf = [0; 2];
+                ours.read_exact(&mut buf).await.unwrap();
+                let value = spawn(async { yield_now().await; 4 }).await.unwrap();
+                let local = epicycle::spawn_local(async { std::rc::Rc::new(1) }).await.unwrap();
+                (buf, value + *local)
+            }));
+            assert_eq!(blocked.await.unwrap(), (*b"ok", 5));
+        });
+    }
+
+    fn b47_a_job_is_inside_the_runtime(rt: Runtime) {
+        rt.block_on(async {
+            run_in_executor(|| {
+                assert!(RuntimeHandle::try_current().is_ok());
+                drop(spawn(async {}));
+                RuntimeHandle::current().loops()[0].call_soon_threadsafe(|| ());
+            }).await.unwrap();
+        });
+    }
+
+    fn c09_b22_a_panicking_job_is_a_join_error_and_its_thread_lives(rt: Runtime) {
+        rt.block_on(async {
+            for _ in 0..20 {
+                let error = run_in_executor(|| { if true { panic!("in a job") } }).await.unwrap_err();
+                assert_eq!(panic_text(&*error.into_panic()), "in a job");
+            }
+            assert_eq!(run_in_executor(|| 6).await.unwrap(), 6);
+            assert!(rt.metrics().executor_threads <= 2, "{} threads for jobs one after the other", rt.metrics().executor_threads);
+        });
+    }
+
+    fn c09_n21_a_detached_jobs_panic_is_reported(flavour: Flavour) {
+        let _ = flavour;
+        let reports = Reports::new();
+        let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();
+        rt.block_on(async {
+            drop(run_in_executor(|| panic!("nobody looks")));
+            eventually_async("reported", || reports.of_panic("nobody looks") == 1).await;
+        });
+    }
+
+    fn b48_never_more_threads_than_allowed_and_the_queue_still_drains(flavour: Flavour) {
+        let _ = flavour;
+        for cap in [1, 3] {
+            let rt = common::builder!().max_blocking_threads(cap).build().unwrap();
+            let (running, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            rt.block_on(async {
+                let jobs: Vec<_> = (0..40).map(|i| {
+                    let (running, peak) = (running.clone(), peak.clone());
+                    run_in_executor(move || {
+                        peak.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                        thread::sleep(MS);
+                        running.fetch_sub(1, SeqCst);
+                        i
+                    })
+                }).collect();
+                assert!(rt.metrics().executor_threads <= cap);
+                for (i, job) in jobs.into_iter().enumerate() { assert_eq!(job.await.unwrap(), i) }
+            });
+            assert!(peak.load(SeqCst) <= cap, "{} at once, {cap} allowed", peak.load(SeqCst));
+            assert!(rt.metrics().executor_queue_depth == 0);
+        }
+    }
+
+    fn b48_as_many_jobs_as_threads_really_run_at_once(flavour: Flavour) {
+        // Jobs that wait for each other: hangs if one is queued behind a thread that is counted as idle but is not.
+        let _ = flavour;
+        const CAP: usize = 8;
+        let rt = common::builder!().max_blocking_threads(CAP).build().unwrap();
+        rt.block_on(async {
+            for _ in 0..50 {
+                let barrier = Arc::new(std::sync::Barrier::new(CAP));
+                let jobs: Vec<_> = (0..CAP).map(|_| { let barrier = barrier.clone(); run_in_executor(move || { barrier.wait(); }) }).collect();
+                for job in jobs { job.await.unwrap() }
+            }
+        });
+    }
+
+    fn c08_b49_n85_queued_jobs_can_be_cancelled_and_running_ones_not(flavour: Flavour) {
+        let _ = flavour;
+        let rt = common::builder!().max_blocking_threads(1).build().unwrap();
+        rt.block_on(async {
+            let (inside, gate, probe) = (Gate::new(), Gate::new(), DropProbe::new());
+            let _open = gate.open_on_drop();
+            let (enter, release) = (inside.clone(), gate.clone());
+            let running = run_in_executor(move || { enter.open(); release.wait(); "value" });
+            eventually_async("it runs", || inside.is_open()).await;
+            let (ran, guard) = (Arc::new(AtomicUsize::new(0)), probe.guard());
+            let count = ran.clone();
+            let queued = run_in_executor(move || { let _guard = guard; count.fetch_add(1, SeqCst); });
+            let last = run_in_executor(|| 9);
+            assert!(queued.cancel());
+            assert!(queued.await.unwrap_err().is_cancelled());
+            assert_eq!(probe.count(), 1, "its closure is gone");
+            assert!(!running.cancel() && !running.cancelled());
+            gate.open();
+            assert_eq!(running.await.unwrap(), "value");
+            assert_eq!(last.await.unwrap(), 9);
+            assert_eq!(ran.load(SeqCst), 0);
+        });
+    }
+
+    fn s0_04_done_callbacks_of_jobs_run_on_a_loop(rt: Runtime) {
+        rt.block_on(async {
+            let seen = Arc::new(Mutex::new(None));
+            let slot = seen.clone();
+            let job = run_in_executor(|| 1);
+            job.add_done_callback(move |outcome| *slot.lock().unwrap() = Some((outcome, loop_index().is_some())));
+            assert_eq!(job.await.unwrap(), 1);
+            eventually_async("called", || seen.lock().unwrap().is_some()).await;
+            assert_eq!(*seen.lock().unwrap(), Some((epicycle::task::Outcome::Completed, true)));
+        });
+    }
+
+    fn s3_09_s3_35_shutdown_cancels_queued_jobs_and_awaits_running_ones(flavour: Flavour) {
+        let _ = flavour;
+        let rt = common::builder!().max_blocking_threads(1).build().unwrap();
+        let (inside, finished, probe) = (Gate::new(), Arc::new(AtomicUsize::new(0)), DropProbe::new());
+        let (enter, count) = (inside.clone(), finished.clone());
+        let running = rt.run_in_executor(move || { enter.open(); thread::sleep(30 * MS); count.fetch_add(1, SeqCst); 7 });
+        inside.wait();
+        let queued: Vec<Task<()>> = (0..10).map(|_| {
+            let (guard, count) = (probe.guard(), finished.clone());
+            rt.run_in_executor(move || { let _guard = guard; count.fetch_add(100, SeqCst); })
+        }).collect();
+        let handle = rt.handle();
+        drop(rt);
+        assert_eq!((finished.load(SeqCst), probe.count()), (1, 10), "the running one ended, the others were dropped");
+        assert_eq!(futures_lite::future::block_on(running).unwrap(), 7, "its value is kept");
+        for job in queued { assert!(futures_lite::future::block_on(job).unwrap_err().is_cancelled()) }
+        // b49: refused from now on, quietly.
+        let guard = probe.guard();
+        let late = handle.run_in_executor(move || drop(guard));
+        assert!(futures_lite::future::block_on(late).unwrap_err().is_cancelled());
+        assert_eq!(probe.count(), 11);
+    }
+
+    fn b48_threads_are_made_lazily_reused_and_let_go(flavour: Flavour) {
+        let _ = flavour;
+        let rt = common::builder!().blocking_keep_alive(40 * MS).build().unwrap();
+        rt.block_on(async {
+            assert_eq!(rt.metrics().executor_threads, 0, "s3_34: none before the first job");
+            let mut threads = HashSet::new();
+            for _ in 0..20 { threads.insert(run_in_executor(|| thread::current().id()).await.unwrap()); }
+            assert!(threads.len() <= 2, "jobs one after the other reuse a thread: {}", threads.len());
+            let gate = Gate::new();
+            let jobs: Vec<_> = (0..5).map(|_| { let gate = gate.clone(); run_in_executor(move || gate.wait()) }).collect();
+            eventually_async("five at once need five", || rt.metrics().executor_threads >= 5).await;
+            gate.open();
+            for job in jobs { job.await.unwrap() }
+            eventually_async("all let go", || rt.metrics().executor_threads == 0).await;
+            assert_eq!(run_in_executor(|| 3).await.unwrap(), 3, "and made again");
+        });
+    }
+
+    fn b47_thousands_of_jobs(rt: Runtime) {
+        rt.block_on(async {
+            let jobs: Vec<_> = (0..2000usize).map(|i| run_in_executor(move || i)).collect();
+            for (i, job) in jobs.into_iter().enumerate() { assert_eq!(job.await.unwrap(), i) }
+        });
+    }
+
+    fn b05_a_job_that_ends_while_all_loops_sleep_wakes_its_waiter(rt: Runtime) {
+        rt.block_on(async {
+            for i in 0..50 {
+                assert_eq!(run_in_executor(move || { thread::sleep(Duration::from_micros(300)); i }).await.unwrap(), i);
+            }
+            let flag = Flag::new();
+            let set = flag.clone();
+            drop(run_in_executor(move || { thread::sleep(5 * MS); set.set() }));
+            flag.wait().await;
+        });
+    }
+}
+
+#[test]
+fn b48_the_builder_rejects_no_threads_at_all() {
+    with_timeout(|| {
+        let text = panics(|| Runtime::builder().max_blocking_threads(0).build());
+        assert!(text.contains("max_blocking_threads"), "{text}");
+    });
+}
+
+#[test]
+fn s3_34_executor_threads_have_a_name() {
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(1).thread_name("exn").build().unwrap();
+        let name =
+            futures_lite::future::block_on(rt.run_in_executor(|| thread::current().name().map(str::to_owned))).unwrap();
+        assert!(name.is_some_and(|name| !name.is_empty()));
+    });
+}
+
+#[test]
+fn b48_a_storm_with_no_keep_alive_loses_no_job() {
+    // Every thread is on its way out when the next job comes.
+    with_timeout(|| {
+        let rt = Runtime::builder()
+            .worker_threads(2)
+            .blocking_keep_alive(Duration::ZERO)
+            .max_blocking_threads(4)
+            .build()
+            .unwrap();
+        rt.block_on(async {
+            for i in 0..1000 {
+                assert_eq!(run_in_executor(move || i).await.unwrap(), i);
+                if i % 20 == 0 {
+                    yield_now().await
+                }
+            }
+            for _ in 0..50 {
+                let jobs: Vec<_> = (0..10).map(|i| run_in_executor(move || i)).collect();
+                for (i, job) in jobs.into_iter().enumerate() {
+                    assert_eq!(job.await.unwrap(), i)
+                }
+            }
+        });
+    });
+}
