@@ -234,7 +234,6 @@ common::flavours! {
         drop(rt);
         panics_with("event loop is closed", || kept.call_soon(|| ()));
         panics_with("event loop is closed", || kept.spawn_local(pending::<()>()));
-        let _ = kept.index();
         drop(kept);
     }
 }

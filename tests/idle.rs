@@ -33,12 +33,11 @@ fn serial() -> MutexGuard<'static, ()> {
 fn named() -> (Runtime, String) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let name = format!("idle{}x", NEXT.fetch_add(1, SeqCst));
-    let threads = name.clone();
-    (common::builder!().thread_name_fn(move |index| format!("{threads}{index}")).build().unwrap(), name)
+    (common::builder!().thread_name(name.clone()).build().unwrap(), name)
 }
 
 /// How each thread of `before` changed over [`WATCH`]: context switches and CPU time.
-fn watch(select: impl Fn() -> Vec<ThreadInfo>) -> Vec<(String, u64, Duration)> {
+fn watch(select: impl Fn() -> Vec<ThreadInfo>) -> Vec<(u64, u64, Duration)> {
     let before = select();
     thread::sleep(WATCH);
     let after = select();
@@ -46,7 +45,7 @@ fn watch(select: impl Fn() -> Vec<ThreadInfo>) -> Vec<(String, u64, Duration)> {
         .iter()
         .filter_map(|old| {
             let new = after.iter().find(|new| new.tid == old.tid)?;
-            Some((new.name.clone(), new.switches - old.switches, new.cpu - old.cpu))
+            Some((new.tid, new.switches - old.switches, new.cpu - old.cpu))
         })
         .collect()
 }
@@ -59,12 +58,12 @@ fn work_done(rt: &Runtime) -> (u64, u64, u64, u64) {
 }
 
 #[track_caller]
-fn assert_at_rest(what: &str, changes: &[(String, u64, Duration)], threads: usize) {
+fn assert_at_rest(what: &str, changes: &[(u64, u64, Duration)], threads: usize) {
     assert_eq!(changes.len(), threads, "{what}: the threads were found");
-    for (name, switches, cpu) in changes {
+    for (tid, switches, cpu) in changes {
         assert!(
             *switches == 0 && cpu.is_zero(),
-            "{what}: thread {name} was switched {switches} times and used {cpu:?}"
+            "{what}: thread {tid} was switched {switches} times and used {cpu:?}"
         );
     }
 }
@@ -174,20 +173,21 @@ common::flavours! {
         let _serial = serial();
         for yielding in [false, true] {
             let (rt, name) = named();
-            let (on, gate, started) = (Arc::new(AtomicBool::new(true)), Gate::new(), Gate::new());
-            let _open = gate.open_on_drop();
-            let (busy, release, start) = (on.clone(), gate.clone(), started.clone());
+            let (on, started) = (Arc::new(AtomicBool::new(true)), Gate::new());
+            let (busy, start) = (on.clone(), started.clone());
             // Loop 1 spins in one long handle, or runs a task that yields for ever; pinned, so that nothing is there to steal.
+            let tid = Arc::new(AtomicUsize::new(0));
+            let own = tid.clone();
             let spinner = rt.loops()[1].spawn_local(move || async move {
+                own.store(common::this_tid() as usize, SeqCst);
                 start.open();
-                let _ = release;
                 while busy.load(SeqCst) { if yielding { yield_now().await } else { std::hint::spin_loop() } }
             });
             started.wait();
             thread::sleep(100 * MS);
             let changes = watch(|| common::threads_named(&name));
             on.store(false, SeqCst);
-            let idle: Vec<_> = changes.iter().filter(|(thread, ..)| *thread != format!("{name}1")).collect();
+            let idle: Vec<_> = changes.iter().filter(|(id, ..)| *id != tid.load(SeqCst) as u64).collect();
             assert_eq!(idle.len(), 2, "loops 2 and 3: {changes:?}");
             let ticking: Vec<_> = idle.iter().filter(|(_, switches, _)| *switches > 10).collect();
             assert!(ticking.len() <= 1, "one watcher at most: {changes:?}");
@@ -273,12 +273,13 @@ fn c12_a_waiting_test_thread_is_seen_as_waiting() {
         })
         .unwrap();
     thread::sleep(20 * MS);
+    let ids: Vec<u64> = ["instr-quiet", "instr-ticks"].iter().map(|name| common::threads_named(name)[0].tid).collect();
     let changes = watch(|| common::threads_named("instr-"));
     on.store(false, SeqCst);
     gate.open();
     quiet.join().unwrap();
     ticking.join().unwrap();
-    let switches = |name: &str| changes.iter().find(|(thread, ..)| thread == name).map(|(_, switches, _)| *switches);
-    assert_eq!(switches("instr-quiet"), Some(0));
-    assert!(switches("instr-ticks").is_some_and(|switches| switches > 50));
+    let switches = |id: u64| changes.iter().find(|(thread, ..)| *thread == id).map(|(_, switches, _)| *switches);
+    assert_eq!(switches(ids[0]), Some(0));
+    assert!(switches(ids[1]).is_some_and(|switches| switches > 50));
 }

@@ -36,11 +36,16 @@ common::flavours! {
     }
 
     fn c01_threads_are_named(flavour: Flavour) {
-        let rt = common::builder!().thread_name_fn(|index| format!("loop-{index}")).build().unwrap();
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let rt = common::builder!().thread_name_fn(move || format!("thread-{}", count.fetch_add(1, SeqCst))).build().unwrap();
+        let mut names = std::collections::HashSet::new();
         for event_loop in rt.loops().iter().skip(1) {
             let name = event_loop.spawn_local(|| async { thread::current().name().map(str::to_owned) });
-            assert_eq!(futures_lite::future::block_on(name).unwrap(), Some(format!("loop-{}", event_loop.index())));
+            let name = futures_lite::future::block_on(name).unwrap().unwrap();
+            assert!(name.starts_with("thread-") && names.insert(name), "each has its own");
         }
+        assert_eq!(made.load(SeqCst), flavour.loops() - 1, "asked once per thread");
         let rt = common::builder!().thread_name("same name").build().unwrap();
         if flavour.loops() > 1 {
             let name = rt.loops()[1].spawn_local(|| async { thread::current().name().map(str::to_owned) });
@@ -84,7 +89,7 @@ common::flavours! {
         let _ = flavour;
         let rt = common::builder!()
             .thread_name("all").max_blocking_threads(2).blocking_keep_alive(MS).spin(Duration::from_micros(50))
-            .event_interval(7).debug(true).slow_callback_duration(Duration::from_secs(1))
+            .event_interval(7)
             .exception_handler(|_| ()).on_thread_start(|_| ()).on_thread_stop(|_| ())
             .build().unwrap();
         rt.block_on(async {

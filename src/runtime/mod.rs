@@ -189,44 +189,45 @@ impl Runtime {
             return;
         }
         shared.tenancy.unpark_guests();
-        close_vacant_loop(shared);
         let threads = std::mem::take(&mut *self.threads.lock());
-        // On one of the runtime's own threads, waiting would be for oneself: the rest ends when the current handle does. A
-        // driver of loop 0 that came in through a handle ends its tenancy by itself, too.
-        let own_thread = scheduler::try_current().is_ok_and(|in_| Arc::ptr_eq(&in_.shared, shared));
+        // On one of the runtime's own threads, waiting would be for oneself: the rest ends when the current handle does.
+        let own_thread = scheduler::try_current().is_ok_and(|here| Arc::ptr_eq(&here.shared, shared));
         let deadline = if own_thread { Some(Instant::now()) } else { deadline };
+        // A driver that came in through a handle closes loop 0 itself, and then vacates it.
+        wait_until(deadline, || close_vacant_loop(shared));
         shared.executor.shut_down(deadline);
-        join(threads, deadline);
+        for thread in threads {
+            // std has no timed join. A loop's thread aborts rather than panics.
+            if deadline.is_none() || wait_until(deadline, || thread.is_finished()) {
+                let _ = thread.join();
+            }
+        }
     }
 }
 
-/// Loop 0 without a driver is closed by the closer.
-fn close_vacant_loop(shared: &Arc<Shared>) {
-    let Some(queue) = shared.tenancy.claim() else { return };
+/// Closes loop 0 if nobody drives it; true if so.
+fn close_vacant_loop(shared: &Arc<Shared>) -> bool {
+    let Some(queue) = shared.tenancy.claim() else { return false };
     let core = LoopCore::new(shared.remotes[0].clone(), queue, shared.fleet());
     let entered = current::current().is_none().then(|| current::enter(core.clone()));
     scheduler::close_loop(shared, &core);
     drop(entered);
     shared.tenancy.release(core.ready().take_stealable());
+    true
 }
 
-fn join(threads: Vec<JoinHandle<()>>, deadline: Option<Instant>) {
-    for thread in threads {
-        // std has no timed join: look, with growing pauses, until the deadline.
-        let mut pause = Duration::from_micros(50);
-        while let Some(deadline) = deadline.filter(|_| !thread.is_finished()) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(Duration::from_millis(5));
+/// Looks, with growing pauses, until it is so or the deadline (`None`: never) has passed.
+fn wait_until(deadline: Option<Instant>, mut is_so: impl FnMut() -> bool) -> bool {
+    let mut pause = Duration::from_micros(20);
+    while !is_so() {
+        let left = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return false;
         }
-        if deadline.is_none() || thread.is_finished() {
-            // A loop's thread aborts rather than panics.
-            let _ = thread.join();
-        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
+    true
 }
 
 impl Default for Runtime {

@@ -59,8 +59,9 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     }
     worker.retire();
     close_loop(&shared, &core);
-    shared.call_hook(&shared.options.on_thread_stop, index);
+    // What the hook wakes is no longer queued here.
     drop(on_loop);
+    shared.call_hook(&shared.options.on_thread_stop, index);
     drop(in_runtime);
 }
 
@@ -71,6 +72,9 @@ pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     remote.pinned().close();
     remote.live().close();
     shared.injector.close();
+    // First, so that what they wake is among what is drained.
+    remote.timers().close(|waker| remote.wake(waker));
+    remote.selector().close(|waker| remote.wake(waker));
     loop {
         remote.live().cancel_all();
         let travellers = core.drop_pinned();
@@ -81,8 +85,6 @@ pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     }
     core.close();
     drop(remote.inbox().close());
-    remote.timers().close(|waker| remote.wake(waker));
-    remote.selector().close(|waker| remote.wake(waker));
 }
 
 // ---- block_on ----------------------------------------------------------------------------------------------------------

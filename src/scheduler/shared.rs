@@ -17,7 +17,6 @@ use super::idle::Idle;
 use super::injector::Injector;
 use super::tenancy::Tenancy;
 use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
-use crate::event_loop::park::Seen;
 use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
 use crate::task::{
@@ -144,17 +143,14 @@ impl Shared {
         }
     }
 
-    /// A loop on which a socket or timer made off the loops can live: one with a thread in it, if there is one.
+    /// A loop on which a socket or timer made off the loops can live: a background loop, if there is one. Not loop 0, which
+    /// may lose its driver between our look and the arming, and then nobody would be told of the new deadline.
     pub(crate) fn present_home(&self) -> &Arc<Remote> {
-        let n = self.remotes.len();
-        if n == 1 {
-            return &self.remotes[0];
+        match self.remotes.len() - 1 {
+            0 => &self.remotes[0],
+            // Ordering: Relaxed: any value will do.
+            background => &self.remotes[1 + self.next_home.fetch_add(1, Ordering::Relaxed) % background],
         }
-        // Ordering: Relaxed: any value will do.
-        let at = self.next_home.fetch_add(1, Ordering::Relaxed) % n;
-        let chosen = &self.remotes[at];
-        // Loop 0 may lose its driver at any moment; then its sockets and timers are looked after by loop 1.
-        if chosen.parker().seen() == Seen::Absent { &self.remotes[1 + at % (n - 1)] } else { chosen }
     }
 
     /// Runs a user's hook.

@@ -61,7 +61,6 @@ pub type JoinHandle<T> = Task<T>;
 /// });
 /// ```
 #[doc(alias = "JoinHandle")]
-#[must_use = "dropping a Task detaches it: await it, or drop it on purpose"]
 pub struct Task<T> {
     join: Join<T>,
 }

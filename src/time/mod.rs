@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::event_loop::{Remote, Timer};
+use crate::event_loop::{Remote, Timer, current};
 use crate::scheduler;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -98,8 +98,15 @@ impl Alarm {
             self.armed = None;
         }
         if self.deadline - now < NEVER {
-            let home = self.arming_home();
-            self.arm(&home, cx.waker().clone());
+            self.armed = Some(match &self.home {
+                // As is usual: without asking around, and without another reference to the loop.
+                Some(birth) if current::is_on(birth) => Armed::new(birth, self.deadline, cx.waker().clone()),
+                Some(birth) => {
+                    let home = scheduler::try_home();
+                    Armed::new(home.as_ref().unwrap_or(birth), self.deadline, cx.waker().clone())
+                }
+                None => Armed::new(&scheduler::home(), self.deadline, cx.waker().clone()),
+            });
         }
         Poll::Pending
     }
@@ -110,22 +117,15 @@ impl Alarm {
         let Some(armed) = self.armed.take_if(|armed| deadline < armed.until) else { return };
         drop(armed.timer);
         match scheduler::try_home().or_else(|| self.home.clone()) {
-            Some(home) => self.arm(&home, armed.waker),
+            Some(home) => self.armed = Some(Armed::new(&home, deadline, armed.waker)),
             // Nowhere to arm: let the task look for itself.
             None => armed.waker.wake(),
         }
     }
+}
 
-    fn arm(&mut self, home: &Arc<Remote>, waker: Waker) {
-        let timer = Timer::arm(home, self.deadline, waker.clone());
-        self.armed = Some(Armed { timer, until: self.deadline, waker });
-    }
-
-    /// The polling thread's own loop by preference, for that is where the task is; panics if there is none at all.
-    fn arming_home(&self) -> Arc<Remote> {
-        match &self.home {
-            Some(birth) => scheduler::try_home().unwrap_or_else(|| birth.clone()),
-            None => scheduler::home(),
-        }
+impl Armed {
+    fn new(home: &Arc<Remote>, until: Instant, waker: Waker) -> Self {
+        Self { timer: Timer::arm(home, until, waker.clone()), until, waker }
     }
 }
