@@ -107,18 +107,21 @@ common::flavours! {
     }
 
     fn c6_a_sleep_may_be_polled_off_a_loop(rt: Runtime) {
-        // Entered: armed on a present loop. Not entered: on the loop where it was created.
+        // Entered: armed on a present loop. Not entered: on the loop where it was created, which is absent by now.
         let start = Instant::now();
-        let (born_here, handle) = (rt.block_on(async { sleep(20 * MS) }), rt.handle());
+        let (one, two) = rt.block_on(async { (sleep(20 * MS), sleep(30 * MS)) });
         if rt.loops().len() > 1 {
+            let handle = rt.handle();
             thread::spawn(move || {
-                let _entered = handle.enter();
-                block_on(sleep(10 * MS));
-                block_on(born_here);
+                let entered = handle.enter();
+                block_on(one);
+                assert!(start.elapsed() >= 20 * MS);
+                drop(entered);
+                block_on(two);
+                assert!(start.elapsed() >= 30 * MS);
             })
             .join()
             .unwrap();
-            assert!(start.elapsed() >= 20 * MS);
         }
         rt.block_on(async {
             let start = Instant::now();

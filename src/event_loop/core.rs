@@ -328,12 +328,17 @@ impl LoopCore {
         let n = self.ready.len().min(limit.handles);
         let stats = self.remote.stats();
         stats.turns.add(1);
+        let slow = self.remote.slow_nanos();
         let mut meter = Meter::new(self);
         for _ in 0..n {
             // A thief may have been here since the count.
             let Some(handle) = self.ready.pop() else { break };
             budget::refill();
-            handle.run();
+            if slow == 0 {
+                handle.run();
+            } else {
+                self.run_timed(handle, slow);
+            }
             stats.handles_run.add(1);
             if self.root_due.take() {
                 root()?;
@@ -343,6 +348,21 @@ impl LoopCore {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Debug mode: reports a handle that keeps the loop from everything else.
+    #[cold]
+    fn run_timed(&self, handle: ReadyHandle, slow: u64) {
+        let mut context = handle.context();
+        let began = Instant::now();
+        handle.run();
+        let took = began.elapsed();
+        if took.as_nanos() >= u128::from(slow) {
+            let what = context.task_name().unwrap_or("callback");
+            context.message = format!("Executing <{what}> took {:.3} seconds", took.as_secs_f64());
+            context.loop_index = Some(self.remote.index());
+            self.remote.report(&context);
+        }
     }
 
     /// One turn of a loop without peers. `gift`: whether something else than a post asks it not to wait; whoever makes that

@@ -165,6 +165,13 @@ impl EventLoop {
         watch::remove(&self.core, fd.as_fd(), Direction::Write)
     }
 
+    /// Debug mode: reports each handle that takes `slow` or longer to the exception handler, with its name and the place it
+    /// came from. `None` ends it. asyncio's `set_debug` and `slow_callback_duration` (0.1 s there).
+    pub fn set_debug(&self, slow: Option<Duration>) {
+        let nanos = slow.map_or(0, |slow| u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.core.remote().set_slow_nanos(nanos);
+    }
+
     /// Tells the exception handler.
     pub fn call_exception_handler(&self, context: &ErrorContext) {
         self.core.remote().report(context);

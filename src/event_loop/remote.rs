@@ -17,6 +17,7 @@ use super::selector::Selector;
 use super::stats::Stats;
 use super::timers::Timers;
 use super::current;
+use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
     ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch,
@@ -35,6 +36,8 @@ pub(crate) struct Remote {
     /// Tasks and timed callbacks that belong here.
     pinned: CachePadded<LiveList>,
     handler: Mutex<ExceptionHandler>,
+    /// In debug mode: how long a handle may take before it is reported, in nanoseconds. 0: not in debug mode.
+    slow_nanos: AtomicU64,
     /// A guest's own thread, which does not sleep in a selector.
     guest: Option<Thread>,
     /// The loop that a guest's thread drives as well, and in whose selector it sleeps.
@@ -67,6 +70,7 @@ impl Remote {
             live: CachePadded::new(LiveList::new()),
             pinned: CachePadded::new(LiveList::new()),
             handler: Mutex::new(handler),
+            slow_nanos: AtomicU64::new(0),
             guest,
             carrier: Mutex::new(None),
         }))
@@ -123,6 +127,16 @@ impl Remote {
                 drop(handle);
             }
         }
+    }
+
+    pub(crate) fn slow_nanos(&self) -> u64 {
+        // Ordering: Relaxed: an option, usually set before the loop runs.
+        self.slow_nanos.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_slow_nanos(&self, nanos: u64) {
+        // Ordering: Relaxed, as above.
+        self.slow_nanos.store(nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn set_carrier(&self, carrier: Option<Arc<Remote>>) {

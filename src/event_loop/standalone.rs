@@ -166,6 +166,9 @@ fn close(core: &Rc<LoopCore>) {
     let remote = core.remote();
     remote.pinned().close();
     remote.live().close();
+    // First, so that what they wake is among what is drained.
+    remote.timers().close(|waker| remote.wake(waker));
+    remote.selector().close(|waker| remote.wake(waker));
     loop {
         let unpinned = remote.live().cancel_all();
         let travellers = core.drop_pinned();
@@ -175,8 +178,6 @@ fn close(core: &Rc<LoopCore>) {
         drop(travellers);
     }
     drop(remote.inbox().close());
-    remote.timers().close(|waker| remote.wake(waker));
-    remote.selector().close(|waker| remote.wake(waker));
 }
 
 impl Drop for EventLoop {

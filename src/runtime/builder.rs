@@ -14,6 +14,9 @@ use crate::task::ErrorContext;
 /// The variable that sets the number of loops where the program does not.
 const WORKER_THREADS: &str = "EPICYCLE_WORKER_THREADS";
 
+/// The variable that turns debug mode on.
+const DEBUG: &str = "EPICYCLE_DEBUG";
+
 /// Options of a [`Runtime`].
 ///
 /// ```
@@ -30,6 +33,8 @@ const WORKER_THREADS: &str = "EPICYCLE_WORKER_THREADS";
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     worker_threads: Option<usize>,
+    debug: Option<bool>,
+    slow_callback_duration: Duration,
     options: Options,
 }
 
@@ -55,8 +60,9 @@ impl Builder {
             on_thread_start: None,
             on_thread_stop: None,
             exception_handler: None,
+            slow: None,
         };
-        Self { worker_threads: None, options }
+        Self { worker_threads: None, debug: None, slow_callback_duration: Duration::from_millis(100), options }
     }
 
     /// How many loops, and so how many threads run tasks, the caller of `block_on` included. Default: the environment's
@@ -156,6 +162,20 @@ impl Builder {
         self
     }
 
+    /// Debug mode: reports each poll or callback that takes [`slow_callback_duration`](Self::slow_callback_duration) or
+    /// longer to the exception handler, with the task's name and the place it was spawned at. Costs two looks at the clock per
+    /// handle. Default: whether the environment's `EPICYCLE_DEBUG` is set to something other than 0. asyncio's `debug`.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// How long a handle may take before debug mode reports it. Default: 0.1 s, as in asyncio.
+    pub fn slow_callback_duration(mut self, time: Duration) -> Self {
+        self.slow_callback_duration = time;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -165,6 +185,8 @@ impl Builder {
             Some(n) => n,
             None => default_worker_threads()?,
         };
+        let debug = self.debug.unwrap_or_else(|| std::env::var_os(DEBUG).is_some_and(|value| value != "0"));
+        self.options.slow = debug.then_some(self.slow_callback_duration);
         Runtime::start(self.options)
     }
 }

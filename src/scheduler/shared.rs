@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) on_thread_start: Hook,
     pub(crate) on_thread_stop: Hook,
     pub(crate) exception_handler: ExceptionHandler,
+    /// Debug mode: handles that take so long are reported.
+    pub(crate) slow: Option<Duration>,
 }
 
 pub(crate) struct Shared {
@@ -72,6 +74,10 @@ impl Shared {
         let remotes = (0..n)
             .map(|index| Remote::new(index, index == 0, options.exception_handler.clone()))
             .collect::<io::Result<Box<[_]>>>()?;
+        if let Some(slow) = options.slow {
+            let nanos = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX).max(1);
+            remotes.iter().for_each(|remote| remote.set_slow_nanos(nanos));
+        }
         let mut queues: Vec<_> = (0..n).map(|_| (n > 1).then(Worker::new_fifo)).collect();
         let stealers = queues.iter().flatten().map(|queue| CachePadded::new(queue.stealer()));
         let shared = Arc::new(Self {

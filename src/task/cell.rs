@@ -456,7 +456,7 @@ impl Header {
         self.existing_extra().expect("just stored")
     }
 
-    fn context(&self, message: &str) -> ErrorContext {
+    pub(super) fn context(&self, message: &str) -> ErrorContext {
         let mut context = ErrorContext::new(message);
         if self.kind != Kind::Callback {
             context.task = Some((self.id, self.name()));

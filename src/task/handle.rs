@@ -11,6 +11,7 @@ use std::mem;
 use std::task::Waker;
 use std::time::Instant;
 
+use super::ErrorContext;
 use super::cell::RawTask;
 use super::waker;
 
@@ -28,6 +29,11 @@ impl ReadyHandle {
         let task = self.0;
         mem::forget(self);
         task.run();
+    }
+
+    /// Whose it is, for a report.
+    pub(crate) fn context(&self) -> ErrorContext {
+        self.0.header().context("")
     }
 
     /// Whether it may run on any loop.
