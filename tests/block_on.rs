@@ -714,6 +714,13 @@ async fn guest_work(here: thread::ThreadId) -> u32 {
     EventLoop::current().call_soon(move || soon.set(soon.get() + 1));
     EventLoop::current().call_later(MS, move || later.set(later.get() + 10));
     eventually_async("the guest's callbacks", || done.get() == 11).await;
+    let ((reader, mut writer), read) = (StdUnixStream::pair().unwrap(), Rc::new(Cell::new(None)));
+    let slot = read.clone();
+    EventLoop::current().add_reader(&reader, move || slot.set(Some(thread::current().id()))).unwrap();
+    writer.write_all(b"x").unwrap();
+    eventually_async("the guest's reader", || read.get().is_some()).await;
+    assert_eq!(read.get(), Some(here));
+    assert!(EventLoop::current().remove_reader(&reader));
     let (mut ours, mut theirs) = common::socket_pair();
     theirs.write_all(b"ping").unwrap();
     let mut buf = [0; 4];

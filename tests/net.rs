@@ -40,9 +40,12 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// Where nobody listens.
-fn refusing_addr() -> SocketAddr {
-    std::net::TcpListener::bind(LOCAL).unwrap().local_addr().unwrap()
+/// Where nobody listens, and nobody else can as long as the socket is there.
+fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&LOCAL.parse::<SocketAddr>().unwrap().into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
 }
 
 /// A path for a socket, removed when dropped.
@@ -141,7 +144,8 @@ common::flavours! {
 
     fn b59_connect_yields_an_error_when_refused(rt: Runtime) {
         rt.block_on(async {
-            let error = TcpStream::connect(refusing_addr()).await.unwrap_err();
+            let (_socket, nobody) = refusing();
+            let error = TcpStream::connect(nobody).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             let path = SocketPath::new();
             let error = UnixStream::connect(&path.0).await.unwrap_err();
@@ -156,9 +160,10 @@ common::flavours! {
         rt.block_on(async {
             let listener = TcpListener::bind(LOCAL).await.unwrap();
             let good = listener.local_addr().unwrap();
-            let stream = TcpStream::connect(&[refusing_addr(), good, refusing_addr()][..]).await.unwrap();
+            let (_socket, nobody) = refusing();
+            let stream = TcpStream::connect(&[nobody, good, nobody][..]).await.unwrap();
             assert_eq!(stream.peer_addr().unwrap(), good);
-            let error = TcpStream::connect([refusing_addr(), refusing_addr()]).await.unwrap_err();
+            let error = TcpStream::connect([nobody, nobody]).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             let none: Vec<SocketAddr> = Vec::new();
             assert_eq!(TcpStream::connect(none).await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -205,9 +210,7 @@ common::flavours! {
     fn b59_connect_with_a_prepared_socket(rt: Runtime) {
         rt.block_on(async {
             let listener = TcpListener::builder().backlog(4).reuse_port(true).bind(LOCAL).await.unwrap();
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            socket.bind(&LOCAL.parse::<SocketAddr>().unwrap().into()).unwrap();
-            let bound = socket.local_addr().unwrap().as_socket().unwrap();
+            let (socket, bound) = refusing();
             let client = TcpStream::connect_with(socket, listener.local_addr().unwrap()).await.unwrap();
             assert_eq!(client.local_addr().unwrap(), bound);
             let (_server, peer) = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();

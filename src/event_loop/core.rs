@@ -22,9 +22,10 @@ use super::remote::PinnedHome;
 use super::selector::Batch;
 use super::timers::Timer;
 use super::watch::Watches;
-use super::{Remote, budget};
+use super::Remote;
 use crate::primitive::deque::Worker;
 use crate::task::{
+    budget,
     ErrorContext, Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell,
 };
 
@@ -37,6 +38,8 @@ const EVENTS_LOOKING: usize = 64;
 
 pub(crate) struct LoopCore {
     remote: Arc<Remote>,
+    /// Where its timers and watched descriptors live: its own remote, or for a guest that of a loop with a selector.
+    devices: Arc<Remote>,
     ready: Ready,
     /// Which runtime this loop belongs to, as an address; 0 for a loop on its own.
     fleet: usize,
@@ -75,8 +78,23 @@ impl LoopCore {
         stealable: Option<Worker<ReadyHandle>>,
         fleet: usize,
     ) -> Rc<Self> {
+        Self::with_devices(remote.clone(), remote, stealable, fleet)
+    }
+
+    /// A guest: its handles run on this thread, its timers and descriptors are looked after by `devices`' loop.
+    pub(crate) fn new_guest(remote: Arc<Remote>, devices: Arc<Remote>, fleet: usize) -> Rc<Self> {
+        Self::with_devices(remote, devices, None, fleet)
+    }
+
+    fn with_devices(
+        remote: Arc<Remote>,
+        devices: Arc<Remote>,
+        stealable: Option<Worker<ReadyHandle>>,
+        fleet: usize,
+    ) -> Rc<Self> {
         Rc::new(Self {
             remote,
+            devices,
             ready: Ready::new(stealable),
             fleet,
             closed: Cell::new(false),
@@ -94,6 +112,9 @@ impl LoopCore {
 
     pub(crate) fn remote(&self) -> &Arc<Remote> {
         &self.remote
+    }
+    pub(super) fn devices(&self) -> &Arc<Remote> {
+        &self.devices
     }
     pub(crate) fn ready(&self) -> &Ready {
         &self.ready
@@ -128,6 +149,7 @@ impl LoopCore {
 
     // ---- scheduling ------------------------------------------------------------------------------------------------
 
+    #[track_caller]
     fn new_callback(&self, queued: bool, location: &'static Location<'static>) -> NewTask {
         assert!(!self.is_closed(), "event loop is closed");
         NewTask {
@@ -165,7 +187,7 @@ impl LoopCore {
         let task = spawn_cell(Once::new(fire), self.home(), new);
         let handle = task.into_handle();
         if task.bind(&self.home()) {
-            timer.set(Some(Timer::arm(&self.remote, when, task.waker())));
+            timer.set(Some(Timer::arm(&self.devices, when, task.waker())));
         } else {
             handle.cancel();
         }
@@ -173,6 +195,7 @@ impl LoopCore {
     }
 
     /// Spawns a future that stays on this loop.
+    #[track_caller]
     pub(crate) fn spawn_local<F>(
         &self,
         future: F,
@@ -266,6 +289,12 @@ impl LoopCore {
         batch
     }
 
+    /// Looks at the selector without waiting, for everything that is ready: a loop without peers does so every turn.
+    fn look_at_all(&self) {
+        let (looked, events) = self.with_events(|events| self.remote.selector().lock().look(events));
+        self.dispatch_wait(looked, events);
+    }
+
     /// Looks at a peer's selector, if nobody else does; what is ready is woken from here.
     pub(crate) fn look_at(&self, peer: &Remote) -> Option<Batch> {
         let mut events = self.looking.borrow_mut().take()?;
@@ -280,11 +309,9 @@ impl LoopCore {
 
     /// Lends the buffer for a wait.
     pub(crate) fn with_events<R>(&self, wait: impl FnOnce(&mut Events) -> R) -> (R, Events) {
-        let mut events = self
-            .parking
-            .borrow_mut()
-            .take()
-            .unwrap_or_else(|| Events::with_capacity(EVENTS_PARKING));
+        let room = EVENTS_PARKING.max(self.remote.selector().sources() + 8);
+        let kept = self.parking.borrow_mut().take().filter(|events| events.capacity() >= room);
+        let mut events = kept.unwrap_or_else(|| Events::with_capacity(room.next_power_of_two()));
         events.clear();
         (wait(&mut events), events)
     }
@@ -328,6 +355,7 @@ impl LoopCore {
         let n = self.ready.len().min(limit.handles);
         let stats = self.remote.stats();
         stats.turns.add(1);
+        stats.ready_depth.set(n as u64);
         let slow = self.remote.slow_nanos();
         let mut meter = Meter::new(self);
         for _ in 0..n {
@@ -378,7 +406,7 @@ impl LoopCore {
         if self.ready.is_empty() && !self.stopping.get() && longest_wait > 0 {
             self.wait(longest_wait, gift);
         } else if self.remote.selector().sources() > 0 {
-            self.look();
+            self.look_at_all();
         }
         self.expire_timers();
         self.run_ready(TurnLimit::NONE, root)
@@ -420,7 +448,7 @@ impl LoopCore {
     pub(crate) fn drop_pinned(&self) -> VecDeque<ReadyHandle> {
         let mut travellers = VecDeque::new();
         let old = std::mem::take(&mut *self.watches.borrow_mut());
-        old.close(&self.remote);
+        old.close(&self.devices);
         loop {
             let mut any = self.remote.pinned().cancel_all();
             self.take_posts();
@@ -433,7 +461,7 @@ impl LoopCore {
                 }
             }
             let old = std::mem::take(&mut *self.watches.borrow_mut());
-            old.close(&self.remote);
+            old.close(&self.devices);
             if self.remote.pinned().is_empty() && !any {
                 return travellers;
             }

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::core::LoopCore;
-use super::{Remote, budget};
+use super::Remote;
+use crate::task::budget;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<LoopCore>>> = const { RefCell::new(None) };

@@ -7,7 +7,6 @@
 //! each file for its part.
 
 mod alarm;
-mod budget;
 pub(crate) mod clock;
 pub(crate) mod core;
 pub(crate) mod current;
@@ -35,7 +34,6 @@ use std::time::{Duration, Instant};
 pub use loop_handle::LoopHandle;
 pub use standalone::LoopStopped;
 
-pub(crate) use budget::poll_proceed;
 pub(crate) use core::LoopCore;
 pub(crate) use readiness::Direction;
 pub(crate) use registration::Registration;
@@ -44,6 +42,8 @@ pub(crate) use selector::{PollSet, only_alarms};
 pub(crate) use timers::Timer;
 
 use crate::task::{ErrorContext, Handle, Task, TimerHandle};
+
+pub(crate) use crate::task::budget::poll_proceed;
 
 /// A handle to one thread's event loop: asyncio's loop. It stays on its thread; [`handle`](Self::handle) gives the half that
 /// other threads may use.

@@ -129,8 +129,8 @@ impl EventLoop {
     /// While the loop runs, and on a loop of a runtime.
     #[track_caller]
     pub fn close(&self) {
-        assert!(self.core.fleet() == 0, "{OWNED}: it ends with the Runtime");
         assert!(!self.is_running(), "Cannot close a running event loop");
+        assert!(self.core.fleet() == 0, "{OWNED}: it ends with the Runtime");
         close(&self.core);
     }
 
@@ -146,9 +146,9 @@ impl EventLoop {
 
     #[track_caller]
     fn assert_can_run(&self) {
-        assert!(self.core.fleet() == 0, "{OWNED}");
         assert!(!self.is_closed(), "event loop is closed");
         assert!(!self.is_running(), "This event loop is already running");
+        assert!(self.core.fleet() == 0, "{OWNED}");
         assert!(
             current::current().is_none(),
             "Cannot run the event loop while another loop is running"

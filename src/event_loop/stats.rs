@@ -20,6 +20,11 @@ impl Count {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// By the one writer.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// Keeps the largest; by the one writer.
     pub(crate) fn raise(&self, n: u64) {
         if n > self.get() {
@@ -50,4 +55,6 @@ pub(crate) struct Stats {
     pub(crate) inbox_pulls: Count,
     pub(crate) adoptions: Count,
     pub(crate) longest_handle_nanos: Count,
+    /// What was queued at the beginning of the last turn.
+    pub(crate) ready_depth: Count,
 }

@@ -6,11 +6,13 @@
 //!
 //! *Threads.* The loop's own. *Ordering.* Owner-only; `readiness.rs` carries the event over.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::Location;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -31,7 +33,20 @@ struct Watch {
     token: Token,
     readiness: Arc<Readiness>,
     /// By direction.
-    callbacks: [Option<Task<()>>; 2],
+    callbacks: [Option<Callback>; 2],
+}
+
+struct Callback {
+    task: Task<()>,
+    /// Neither removed nor replaced: a callback that replaces itself must leave the direction to its successor.
+    current: Rc<Cell<bool>>,
+}
+
+impl Callback {
+    fn cancel(self) {
+        self.current.set(false);
+        self.task.cancel();
+    }
 }
 
 impl Watch {
@@ -45,9 +60,7 @@ impl Watch {
     }
 
     fn cancel(self) {
-        for task in self.callbacks.iter().flatten() {
-            task.cancel();
-        }
+        self.callbacks.into_iter().flatten().for_each(Callback::cancel);
     }
 }
 
@@ -79,7 +92,7 @@ pub(super) fn add(
     if core.is_closed() {
         return Err(io::Error::other("event loop is closed"));
     }
-    let selector = core.remote().selector();
+    let selector = core.devices().selector();
     let raw = fd.as_raw_fd();
     let mut watch = core.watches().borrow_mut().by_fd.remove(&raw);
     if let Some(known) = &watch {
@@ -94,8 +107,8 @@ pub(super) fn add(
         Some(watch) => watch,
         None => register(core, fd, direction)?,
     };
-    let task = spawn(core, &watch, raw, direction, callback, location);
-    let old = watch.callbacks[direction as usize].replace(task);
+    let callback = spawn(core, &watch, raw, direction, callback, location);
+    let old = watch.callbacks[direction as usize].replace(callback);
     core.watches().borrow_mut().by_fd.insert(raw, watch);
     if let Some(old) = old {
         old.cancel();
@@ -104,7 +117,7 @@ pub(super) fn add(
 }
 
 fn register(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) -> io::Result<Watch> {
-    let selector = core.remote().selector();
+    let selector = core.devices().selector();
     if selector.is_registered(fd.as_raw_fd()) {
         let text = "this descriptor belongs to a socket of the runtime: use the socket's own methods";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
@@ -121,10 +134,12 @@ fn spawn(
     direction: Direction,
     mut callback: Box<dyn FnMut()>,
     location: &'static Location<'static>,
-) -> Task<()> {
+) -> Callback {
     let readiness = watch.readiness.clone();
     let token = watch.token;
-    let remote = core.remote().clone();
+    let remote = core.devices().clone();
+    let current = Rc::new(Cell::new(true));
+    let is_current = current.clone();
     let run = poll_fn(move |cx| {
         match readiness.poll(cx, direction) {
             Poll::Pending => return Poll::Pending,
@@ -137,6 +152,9 @@ fn spawn(
             context.loop_index = Some(remote.index());
             remote.report(&context);
         }
+        if !is_current.get() {
+            return Poll::Ready(());
+        }
         remote.selector().rearm(fd, token, interest_of(direction));
         if readiness.poll(cx, direction).is_ready() {
             // Once a turn.
@@ -148,7 +166,7 @@ fn spawn(
     if watch.readiness.poll(&Context::from_waker(&idle.waker), direction).is_ready() {
         idle.waker.wake_by_ref();
     }
-    idle.task
+    Callback { task: idle.task, current }
 }
 
 /// Removes a direction's callback; true if there was one.
@@ -157,8 +175,8 @@ pub(super) fn remove(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) 
     let Some(mut watch) = core.watches().borrow_mut().by_fd.remove(&raw) else {
         return false;
     };
-    let task = watch.callbacks[direction as usize].take();
-    let selector = core.remote().selector();
+    let callback = watch.callbacks[direction as usize].take();
+    let selector = core.devices().selector();
     match watch.interest() {
         Some(rest) => {
             // Fails only if the descriptor was closed: then nothing will be heard of it anyway.
@@ -167,8 +185,5 @@ pub(super) fn remove(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) 
         }
         None => selector.deregister(raw, watch.token),
     }
-    task.is_some_and(|task| {
-        task.cancel();
-        true
-    })
+    callback.map(Callback::cancel).is_some()
 }

@@ -3,9 +3,10 @@
 //! *Invariant.* Reading them disturbs nobody: counters are relaxed loads; depths take short locks. *Threads.* Any.
 //! *Ordering.* None: each figure is true of some recent moment, not all of the same one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event_loop::Remote;
+use crate::event_loop::{Remote, current};
 use crate::scheduler::Shared;
 
 /// A runtime's figures. See [`Runtime::metrics`](crate::Runtime::metrics).
@@ -73,7 +74,7 @@ pub struct LoopMetrics {
     /// The longest time between two looks at the clock with handles in between. Exact for long handles, which are looked at
     /// one by one; short ones are measured a few at a time.
     pub longest_handle: Duration,
-    /// Stealable handles queued now.
+    /// Handles queued: now, if asked on the loop's own thread; else at the beginning of its last turn.
     pub ready_depth: usize,
     /// Posts not fetched now.
     pub inbox_depth: usize,
@@ -81,6 +82,14 @@ pub struct LoopMetrics {
     pub timers_pending: usize,
     /// Descriptors registered now.
     pub sources: usize,
+}
+
+fn ready_depth(shared: &Shared, index: usize) -> usize {
+    let remote = &shared.remotes[index];
+    current::with(|core| match core {
+        Some(core) if Arc::ptr_eq(core.remote(), remote) => core.ready().len(),
+        _ => remote.stats().ready_depth.get() as usize,
+    })
 }
 
 pub(super) fn collect(shared: &Shared) -> Metrics {
@@ -118,7 +127,7 @@ fn collect_loop(shared: &Shared, index: usize) -> LoopMetrics {
         timers_cancelled: timers.cancelled,
         adoptions: stats.adoptions.get(),
         longest_handle: Duration::from_nanos(stats.longest_handle_nanos.get()),
-        ready_depth: shared.stealers.get(index).map_or(0, |stealer| stealer.len()),
+        ready_depth: ready_depth(shared, index),
         inbox_depth: remote.inbox().len(),
         timers_pending: timers.pending,
         sources: remote.selector().sources(),

@@ -300,7 +300,7 @@ fn visit<F: Future>(
             return;
         }
     };
-    let core = LoopCore::new(remote.clone(), None, GUEST);
+    let core = LoopCore::new_guest(remote.clone(), shared.present_home().clone(), GUEST);
     let in_runtime = context::enter(anchor.clone());
     let on_loop = current::enter(core.clone());
     shared.tenancy.add_guest(remote.clone());

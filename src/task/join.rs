@@ -9,10 +9,10 @@ use std::future::Future;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::cell::Join;
-use super::{Id, RawTask, payload_text};
+use super::{Id, RawTask, budget, payload_text, try_id};
 
 /// What is called when a task is done. Boxed: few tasks have one.
 pub(super) type DoneCallback = Box<dyn FnOnce(Outcome) + Send>;
@@ -52,7 +52,7 @@ pub type JoinHandle<T> = Task<T>;
 /// *Cancel safety.* Dropping a pending `.await` of `&mut task` loses nothing.
 ///
 /// # Panics
-/// When awaited again after it gave its output.
+/// When awaited again after it gave its output, and when it awaits itself.
 ///
 /// ```
 /// epicycle::run(async {
@@ -133,6 +133,8 @@ impl<T> Future for Task<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(try_id() != Some(self.id()), "Task cannot await on itself");
+        ready!(budget::poll_proceed(cx));
         self.join.poll(cx)
     }
 }

@@ -1,14 +1,14 @@
 //! One spawned unit of work: a future, a callback or an executor job, and everyone's references to it.
 //!
-//! *Invariant.* This room knows no queue and no loop: it reaches its scheduler only through [`Schedule`]. There are four
-//! kinds of reference to one [`cell`]:
+//! *Invariant.* This room knows no queue and no loop: it reaches its scheduler only through `Schedule`. There are four
+//! kinds of reference to one cell:
 //!
 //! | reference | type | counted | may |
 //! |---|---|---|---|
 //! | the runtime's | a live list's entry, or the ready handle | one until completion | run, drop the future |
-//! | a ready handle | [`ReadyHandle`] | no: it lives on the runtime's | run once |
+//! | a ready handle | `ReadyHandle` | no: it lives on the runtime's | run once |
 //! | a waker | `std::task::Waker` | yes | make ready |
-//! | the caller's | [`Task<T>`], [`Handle`], [`TimerHandle`] | yes | cancel, look; `Task` takes the output |
+//! | the caller's | `Task<T>`, `Handle`, `TimerHandle` | yes | cancel, look; `Task` takes the output |
 //!
 //! *Who may touch what, when* (all of it argued from the state word, `state.rs`):
 //! 1. The future: only the holder of the ready handle, from `start` to `suspend` or `complete`. A one-shot's closure: only
@@ -25,6 +25,7 @@
 
 use std::panic::Location;
 
+pub(crate) mod budget;
 mod callback;
 mod cell;
 mod handle;

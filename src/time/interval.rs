@@ -67,7 +67,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
         !period.is_zero(),
         "the period of an interval must not be zero; use yield_now() to run as often as possible"
     );
-    Interval { alarm: Alarm::new(start).with_home(), period, missed: MissedTickBehavior::default() }
+    Interval { alarm: Alarm::new(start).with_birth(), period, missed: MissedTickBehavior::default() }
 }
 
 /// What an [`Interval`] does when it was not asked in time for one or more ticks.

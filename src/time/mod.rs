@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::event_loop::{Remote, Timer, current};
-use crate::scheduler;
+use crate::event_loop::{Remote, Timer};
+use crate::scheduler::{self, Anchor};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -52,8 +52,8 @@ fn saturating_add(start: Instant, duration: Duration) -> Instant {
 /// for its owners, since an exhausted budget must not hide a timeout.
 struct Alarm {
     deadline: Instant,
-    /// Where to arm if the polling thread belongs to no runtime.
-    home: Option<Arc<Remote>>,
+    /// The runtime that serves it if the polling thread belongs to none.
+    birth: Option<Arc<Anchor>>,
     armed: Option<Armed>,
 }
 
@@ -69,12 +69,12 @@ struct Armed {
 
 impl Alarm {
     fn new(deadline: Instant) -> Self {
-        Self { deadline, home: None, armed: None }
+        Self { deadline, birth: None, armed: None }
     }
 
-    /// Remembers the current loop, if there is one, for a waiter that will be polled outside of any runtime.
-    fn with_home(mut self) -> Self {
-        self.home = scheduler::try_home();
+    /// Remembers the current runtime, if there is one, for a waiter that will be polled outside of any.
+    fn with_birth(mut self) -> Self {
+        self.birth = scheduler::try_current().ok();
         self
     }
 
@@ -98,15 +98,8 @@ impl Alarm {
             self.armed = None;
         }
         if self.deadline - now < NEVER {
-            self.armed = Some(match &self.home {
-                // As is usual: without asking around, and without another reference to the loop.
-                Some(birth) if current::is_on(birth) => Armed::new(birth, self.deadline, cx.waker().clone()),
-                Some(birth) => {
-                    let home = scheduler::try_home();
-                    Armed::new(home.as_ref().unwrap_or(birth), self.deadline, cx.waker().clone())
-                }
-                None => Armed::new(&scheduler::home(), self.deadline, cx.waker().clone()),
-            });
+            let home = self.home().unwrap_or_else(scheduler::home);
+            self.armed = Some(Armed::new(&home, self.deadline, cx.waker().clone()));
         }
         Poll::Pending
     }
@@ -116,11 +109,16 @@ impl Alarm {
         self.deadline = deadline;
         let Some(armed) = self.armed.take_if(|armed| deadline < armed.until) else { return };
         drop(armed.timer);
-        match scheduler::try_home().or_else(|| self.home.clone()) {
+        match self.home() {
             Some(home) => self.armed = Some(Armed::new(&home, deadline, armed.waker)),
             // Nowhere to arm: let the task look for itself.
             None => armed.waker.wake(),
         }
+    }
+
+    /// Where to arm: on the loop that this thread drives, for there the waiting task is; else on one that is present.
+    fn home(&self) -> Option<Arc<Remote>> {
+        scheduler::try_home().or_else(|| Some(self.birth.as_ref()?.shared.present_home().clone()))
     }
 }
 

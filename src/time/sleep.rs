@@ -66,14 +66,14 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// As [`sleep`].
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep { alarm: Alarm::new(deadline).with_home() }
+    Sleep { alarm: Alarm::new(deadline).with_birth() }
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
 /// It is `Send`, `Sync` and `Unpin`: it may be created outside of a runtime, moved between loops, polled on a thread
 /// that runs no loop, and reset or dropped anywhere. It is armed when it is first polled and has to wait, on the loop of
-/// the thread that polls it; if that thread has none, on the loop where it was created.
+/// the thread that polls it; if that thread has none, on one of the runtime where it was created.
 ///
 /// # Examples
 ///

@@ -9,7 +9,8 @@ use crate::support::jobs::TimerJob;
 use crate::support::measure::{cpu_time, percentile};
 use crate::support::{Countdown, Rt};
 
-const FIRE: &[Metric] = &[movable("100k tasks that sleep once, CPU each", "ns", 0.7)];
+const FIRE: &[Metric] = &[movable("100k tasks that sleep once, all for 200 ms, CPU each", "ns", 0.7)];
+const FIRE_SPREAD: &[Metric] = &[movable("100k tasks that sleep once, ends spread over 500 ms, CPU each", "ns", 0.7)];
 const DROP: &[Metric] = &[movable("timeouts armed and dropped, each", "ns", 0.4)];
 const DROP_FIRST: &[Metric] = &[metric("timeouts armed as the earliest and dropped, each", "ns")];
 const DROP_AMONG: &[Metric] = &[metric("timeouts armed and dropped among 10k others, each", "ns")];
@@ -19,7 +20,8 @@ const LATE: &[Metric] =
 
 pub fn workloads<R: Rt>() -> Vec<Workload<R>> {
     vec![
-        Workload::probe("sleep-fire", FIRE, fire),
+        Workload::probe("sleep-fire", FIRE, |runtime, scale| fire(runtime, 200, 0, scale)),
+        Workload::probe("sleep-fire-spread", FIRE_SPREAD, |runtime, scale| fire(runtime, 50, 500, scale)),
         Workload::probe("timeout-drop", DROP, |runtime, scale| arm_and_drop(runtime, 1, 1, scale)),
         Workload::probe("timeout-drop-first", DROP_FIRST, |runtime, scale| arm_and_drop(runtime, 1, 0, scale)),
         Workload::probe("timeout-drop-10k", DROP_AMONG, |runtime, scale| arm_and_drop(runtime, 1, 10_000, scale)),
@@ -28,10 +30,10 @@ pub fn workloads<R: Rt>() -> Vec<Workload<R>> {
     ]
 }
 
-/// Deadlines are spread over half a second: timers at the same tick would be fired together.
-fn fire<R: Rt>(runtime: &R, scale: Scale) -> Figures {
+/// `least` and `spread` in milliseconds: spread deadlines have to be met one by one, or late.
+fn fire<R: Rt>(runtime: &R, least: u64, spread: usize, scale: Scale) -> Figures {
     let count = scale.of(100_000);
-    let spread = scale.millis(500).as_nanos() as u64;
+    let spread = scale.millis(spread).as_nanos() as u64;
     runtime.block_on(async {
         let (countdown, done) = Countdown::new(count);
         let before = cpu_time();
@@ -39,7 +41,7 @@ fn fire<R: Rt>(runtime: &R, scale: Scale) -> Figures {
             let mut random = 1_u64;
             for _ in 0..count {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let nanos = 50_000_000 + (random >> 20) % spread;
+                let nanos = least * 1_000_000 + (random >> 20) % (spread + 1);
                 R::spawn_sleeper(Duration::from_nanos(nanos), countdown.clone());
             }
         });

@@ -15,12 +15,12 @@ thread_local! {
 }
 
 /// Before each handle.
-pub(super) fn refill() {
+pub(crate) fn refill() {
     LEFT.set(BUDGET);
 }
 
 /// When the thread stops driving a loop.
-pub(super) fn lift() {
+pub(crate) fn lift() {
     LEFT.set(UNLIMITED);
 }
 
