@@ -18,17 +18,17 @@
 //! *For those who read the source:* the rooms below import only from rooms above them. `scheduler/worker.rs` is the page to
 //! read first.
 
-mod primitive;
-pub mod task;
 mod event_loop;
-mod scheduler;
-pub mod runtime;
-pub mod io;
-pub mod time;
-pub mod net;
-pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+pub mod io;
+pub mod net;
+mod primitive;
+pub mod runtime;
+mod scheduler;
+pub mod signal;
+pub mod task;
+pub mod time;
 
 #[cfg(all(test, epicycle_loom))]
 #[path = "../loom_tests/mod.rs"]

@@ -90,7 +90,11 @@ fn future_is_send<F: Future + Send>(_: impl FnOnce() -> F) {}
 
 /// Never called: that it compiles is the test.
 #[allow(dead_code)]
-fn futures_that_may_be_spawned(stream: &'static mut TcpStream, listener: &'static TcpListener, ticks: &'static mut Interval) {
+fn futures_that_may_be_spawned(
+    stream: &'static mut TcpStream,
+    listener: &'static TcpListener,
+    ticks: &'static mut Interval,
+) {
     use epicycle::io::{AsyncReadExt, AsyncWriteExt};
     future_is_send(epicycle::yield_now);
     future_is_send(|| epicycle::time::sleep(Duration::ZERO));
@@ -116,7 +120,10 @@ fn futures_that_may_be_spawned(stream: &'static mut TcpStream, listener: &'stati
 fn bounds_of_the_public_functions(rt: &Runtime, event_loop: &EventLoop, other: &LoopHandle) -> std::io::Result<()> {
     let (not_send, mut local) = (Rc::new(1), 0);
     // block_on: neither Send nor 'static, in or out.
-    let out: Rc<i32> = rt.block_on(async { local += 1; not_send.clone() });
+    let out: Rc<i32> = rt.block_on(async {
+        local += 1;
+        not_send.clone()
+    });
     let _: Rc<i32> = rt.handle().block_on(async { out.clone() });
     let _: Rc<i32> = epicycle::run(async { out.clone() });
     let _: Task<Rc<i32>> = epicycle::spawn_local(async move { out });
@@ -125,7 +132,10 @@ fn bounds_of_the_public_functions(rt: &Runtime, event_loop: &EventLoop, other: &
     let _: Task<Cell<u8>> = rt.spawn(async { Cell::new(1) });
     let _: Task<Cell<u8>> = rt.handle().spawn(async { Cell::new(1) });
     // LoopHandle::spawn_local: the maker is Send, its future need not be.
-    let _: Task<u8> = other.spawn_local(|| { let local = Rc::new(1); async move { *local } });
+    let _: Task<u8> = other.spawn_local(|| {
+        let local = Rc::new(1);
+        async move { *local }
+    });
     let _: Handle = other.call_soon_threadsafe(|| ());
     let _: Handle = rt.call_soon_threadsafe(|| ());
     let shared = Rc::new(());
@@ -134,12 +144,18 @@ fn bounds_of_the_public_functions(rt: &Runtime, event_loop: &EventLoop, other: &
     let _: TimerHandle = event_loop.call_later(Duration::ZERO, move || drop(b));
     let _: TimerHandle = event_loop.call_at(Instant::now(), move || drop(c));
     let mut calls = 0;
-    event_loop.add_reader(std::io::stdin(), move || { let _d = &d; calls += 1; let _ = calls; })?;
+    event_loop.add_reader(std::io::stdin(), move || {
+        let _d = &d;
+        calls += 1;
+        let _ = calls;
+    })?;
     let _: bool = event_loop.remove_reader(std::io::stdin());
     event_loop.add_writer(&std::io::stdout(), || ())?;
     let _: bool = event_loop.remove_writer(&std::io::stdout());
     let task = epicycle::spawn(async { 1 });
-    task.add_done_callback(|outcome: Outcome| { let (_a, _b) = (outcome, outcome); });
+    task.add_done_callback(|outcome: Outcome| {
+        let (_a, _b) = (outcome, outcome);
+    });
     let (_, _, _, _): (bool, bool, bool, Id) = (task.cancel(), task.done(), task.cancelled(), task.id());
     let _: &[LoopHandle] = rt.loops();
     let _: Instant = event_loop.time();

@@ -71,7 +71,9 @@ fn b10_misuse_names_the_callers_line() {
         let blamed = std::cell::RefCell::new(Vec::new());
         let here = |what: &str, f: &dyn Fn()| {
             let file = panic_file(f);
-            if !file.ends_with("bad_use.rs") { blamed.borrow_mut().push(format!("{what} blames {file}")) }
+            if !file.ends_with("bad_use.rs") {
+                blamed.borrow_mut().push(format!("{what} blames {file}"))
+            }
         };
         here("spawn", &|| drop(spawn(async {})));
         here("spawn_local", &|| drop(spawn_local(async {})));

@@ -673,6 +673,70 @@ common::flavours! {
         waker.join().unwrap();
     }
 
+    fn c06_c02_a_sleep_off_every_loop_is_armed_on_a_present_one(rt: Runtime) {
+        // Nobody drives loop 0 at first: with one loop the sleep waits for a driver, with four it needs none.
+        let (handle, done) = (rt.handle(), Gate::new());
+        let end = done.clone();
+        let sleeper = thread::spawn(move || {
+            let _entered = handle.enter();
+            let start = Instant::now();
+            futures_lite::future::block_on(sleep(10 * MS));
+            end.open();
+            start.elapsed()
+        });
+        if flavour() == Flavour::OneLoop {
+            thread::sleep(20 * MS);
+            rt.block_on(eventually_async("it fires", || done.is_open()));
+        }
+        assert!(sleeper.join().unwrap() >= 10 * MS);
+    }
+
+    fn c02_a_guests_pinned_work_survives_the_drivers_comings_and_goings(rt: Runtime) {
+        let rt = Arc::new(rt);
+        let on = Arc::new(AtomicBool::new(true));
+        let guests: Vec<_> = (0..2).map(|_| {
+            let (rt, on) = (rt.clone(), on.clone());
+            thread::spawn(move || rt.block_on(async {
+                let (here, count) = (thread::current().id(), Rc::new(Cell::new(0)));
+                let ticks = count.clone();
+                let pinned = spawn_local(async move { loop { assert_eq!(thread::current().id(), here); ticks.set(ticks.get() + 1); sleep(Duration::from_micros(300)).await } });
+                let own = EventLoop::current().handle();
+                let mut posts = 0;
+                while on.load(SeqCst) {
+                    // A post to its own loop, from another thread.
+                    let (own, arrived) = (own.clone(), Flag::new());
+                    let set = arrived.clone();
+                    epicycle::run_in_executor(move || own.call_soon_threadsafe(move || set.set())).await.unwrap();
+                    arrived.wait().await;
+                    posts += 1;
+                }
+                assert!(!pinned.done() && count.get() > 0);
+                posts
+            }))
+        }).collect();
+        for round in 0..40 {
+            rt.block_on(async { sleep(MS).await });
+            if round % 4 == 0 { thread::sleep(2 * MS) }
+        }
+        on.store(false, SeqCst);
+        // With one loop one of the guests drives loop 0 now, and the other is served by it.
+        for guest in guests { assert!(guest.join().unwrap() > 0) }
+    }
+
+    fn c10_a_guest_ends_when_the_runtime_is_dropped_by_another(rt: Runtime) {
+        let (handle, release, inside) = (rt.handle(), Flag::new(), Gate::new());
+        let callers: Vec<_> = (0..2).map(|_| {
+            let (handle, release, inside) = (handle.clone(), release.clone(), inside.clone());
+            thread::spawn(move || handle.block_on(async { inside.open(); release.wait().await; 3 }))
+        }).collect();
+        inside.wait();
+        thread::sleep(2 * MS);
+        let waker = thread::spawn(move || { thread::sleep(20 * MS); release.set() });
+        drop(rt);
+        waker.join().unwrap();
+        for caller in callers { let _ = caller.join(); }
+    }
+
     fn c02_block_on_needs_no_thread_of_its_own_after_thousands_of_calls(rt: Runtime) {
         for i in 0..2000 { assert_eq!(rt.block_on(async { i }), i) }
         for i in 0..200 { assert_eq!(rt.block_on(async { epicycle::spawn(async move { i }).await.unwrap() }), i) }

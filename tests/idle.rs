@@ -61,10 +61,7 @@ fn work_done(rt: &Runtime) -> (u64, u64, u64, u64) {
 fn assert_at_rest(what: &str, changes: &[(u64, u64, Duration)], threads: usize) {
     assert_eq!(changes.len(), threads, "{what}: the threads were found");
     for (tid, switches, cpu) in changes {
-        assert!(
-            *switches == 0 && cpu.is_zero(),
-            "{what}: thread {tid} was switched {switches} times and used {cpu:?}"
-        );
+        assert!(*switches == 0 && cpu.is_zero(), "{what}: thread {tid} was switched {switches} times and used {cpu:?}");
     }
 }
 

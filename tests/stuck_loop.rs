@@ -681,3 +681,127 @@ fn c07_metrics_count_the_adoptions() {
         eventually("an adoption is counted", || adoptions(&rt) > before);
     });
 }
+
+#[test]
+fn c03_as_many_tasks_as_loops_really_run_at_once() {
+    // Tasks that wait for each other with their threads: each must have a loop of its own, the caller's included.
+    with_timeout(|| {
+        let rt = four();
+        for round in 0..50 {
+            rt.block_on(async {
+                let barrier = Arc::new(std::sync::Barrier::new(4));
+                let tasks: Vec<_> = (0..4)
+                    .map(|_| {
+                        let barrier = barrier.clone();
+                        spawn(async move {
+                            barrier.wait();
+                        })
+                    })
+                    .collect();
+                for task in tasks {
+                    task.await.unwrap()
+                }
+                if round % 10 == 0 {
+                    sleep(15 * MS).await
+                } // sometimes from deep sleep
+            });
+        }
+        // The same submitted from outside.
+        for _ in 0..50 {
+            let barrier = Arc::new(std::sync::Barrier::new(4));
+            let tasks: Vec<_> = (0..4)
+                .map(|_| {
+                    let barrier = barrier.clone();
+                    rt.spawn(async move {
+                        barrier.wait();
+                    })
+                })
+                .collect();
+            rt.block_on(async {
+                for task in tasks {
+                    task.await.unwrap()
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn c07_c02_what_loop_zero_left_is_served_though_any_other_loop_is_stuck() {
+    // Loop 0 is absent, and each of the others in turn is stuck, whichever looks after loop 0; then two at a time.
+    with_timeout(|| {
+        let rt = four();
+        for stuck in [vec![1], vec![2], vec![3], vec![1, 2], vec![1, 3], vec![2, 3]] {
+            let gate = Gate::new();
+            let _open = gate.open_on_drop();
+            let done = Arc::new(AtomicUsize::new(0));
+            let (mut theirs, holders) = rt.block_on(async {
+                let (mut ours, theirs) = common::socket_pair();
+                let mut read = Box::pin(async move { ours.read(&mut [0; 1]).await.unwrap() });
+                poll_once(&mut read).await;
+                let (one, two) = (done.clone(), done.clone());
+                spawn(async move {
+                    read.await;
+                    one.fetch_add(1, SeqCst)
+                });
+                let timer = armed_here(Instant::now() + 30 * MS).await;
+                spawn(async move {
+                    timer.await;
+                    two.fetch_add(1, SeqCst)
+                });
+                // The tasks have been polled somewhere, and wait on loop 0.
+                sleep(2 * MS).await;
+                let mut holders = Vec::new();
+                for index in &stuck {
+                    let (release, enter) = (gate.clone(), Gate::new());
+                    let entered = enter.clone();
+                    holders.push(rt.loops()[*index].spawn_local(move || async move {
+                        entered.open();
+                        release.wait()
+                    }));
+                    eventually_async("it is stuck", || enter.is_open()).await;
+                }
+                (theirs, holders)
+            });
+            thread::sleep(3 * MS);
+            theirs.write_all(b"x").unwrap();
+            eventually("both are served by who is left", || done.load(SeqCst) == 2);
+            gate.open();
+            for holder in holders {
+                futures_lite::future::block_on(holder).unwrap()
+            }
+        }
+    });
+}
+
+#[test]
+fn c07_c02_what_loop_zero_left_is_served_with_all_others_busy() {
+    with_timeout(|| {
+        let rt = four();
+        let on = Arc::new(AtomicBool::new(true));
+        for event_loop in &rt.loops()[1..] {
+            let on = on.clone();
+            event_loop.spawn_local(move || async move {
+                while on.load(SeqCst) {
+                    yield_now().await
+                }
+            });
+        }
+        common::assert_latency("a sleep of an absent loop, all others busy", 10 * MS, 20, || {
+            let at = Arc::new(Mutex::new(None));
+            let slot = at.clone();
+            let due = rt.block_on(async {
+                let due = Instant::now() + 3 * MS;
+                let timer = armed_here(due).await;
+                spawn(async move {
+                    timer.await;
+                    *slot.lock().unwrap() = Some(Instant::now())
+                });
+                due
+            });
+            eventually("the sleep", || at.lock().unwrap().is_some());
+            at.lock().unwrap().unwrap().saturating_duration_since(due)
+        });
+        on.store(false, SeqCst);
+    });
+}

@@ -163,7 +163,7 @@ common::flavours! {
                 arm(&mut sleep).await;
                 tasks.push(home.spawn_local(move || async move {
                     arm(&mut sleep).await;
-                    spawn(async move { sleep.await }).await.unwrap();
+                    spawn(sleep).await.unwrap();
                     assert!(start.elapsed() >= 10 * MS);
                 }));
             }
@@ -175,11 +175,8 @@ common::flavours! {
 
     fn c6_an_armed_sleep_may_outlive_the_block_on_that_armed_it(rt: Runtime) {
         let start = Instant::now();
-        let mut armed = rt.block_on(async {
-            let mut armed = sleep(10 * MS);
-            arm(&mut armed).await;
-            armed
-        });
+        let mut armed = sleep(10 * MS);
+        rt.block_on(arm(&mut armed));
         armed.reset(start + 20 * MS);
         rt.block_on(armed);
         assert!(start.elapsed() >= 20 * MS);
@@ -187,11 +184,8 @@ common::flavours! {
 
     fn c6_a_sleep_of_a_dead_runtime_is_harmless(rt: Runtime) {
         let start = Instant::now();
-        let mut armed = rt.block_on(async {
-            let mut armed = sleep(20 * MS);
-            arm(&mut armed).await;
-            armed
-        });
+        let mut armed = sleep(20 * MS);
+        rt.block_on(arm(&mut armed));
         drop(rt);
         let (_, waker) = CountWakes::new();
         let _ = poll_with(&mut armed, &waker);
@@ -362,6 +356,12 @@ common::flavours! {
 
     fn b52_a_sleep_may_be_dropped_by_the_wake_it_causes(rt: Runtime) {
         struct Dropper(Mutex<Option<Sleep>>, AtomicBool);
+        impl Dropper {
+            fn put(&self, make: impl FnOnce() -> Sleep) {
+                let mut place = self.0.lock().unwrap();
+                *place = Some(make());
+            }
+        }
         impl Wake for Dropper {
             fn wake(self: Arc<Self>) {
                 drop(self.0.lock().unwrap().take());
@@ -372,9 +372,7 @@ common::flavours! {
             let dropper = Arc::new(Dropper(Mutex::default(), AtomicBool::new(false)));
             let waker = Waker::from(dropper.clone());
             // Held while it is put in place: the wake must not come first.
-            let mut place = dropper.0.lock().unwrap();
-            *place = Some(armed(2 * MS, &waker));
-            drop(place);
+            dropper.put(|| armed(2 * MS, &waker));
             eventually_async("the wake drops it", || dropper.1.load(SeqCst)).await;
         });
         assert_eq!(pending_timers(&rt), 0);

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::core::LoopCore;
 use super::Remote;
+use super::core::LoopCore;
 use crate::task::budget;
 
 thread_local! {

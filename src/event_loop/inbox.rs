@@ -21,10 +21,7 @@ struct Posts {
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self {
-            posts: Mutex::new(Posts { queue: VecDeque::new(), closed: false }),
-            len: AtomicUsize::new(0),
-        }
+        Self { posts: Mutex::new(Posts { queue: VecDeque::new(), closed: false }), len: AtomicUsize::new(0) }
     }
 
     /// Appends; gives the handle back if closed.

@@ -49,11 +49,7 @@ mod linux {
         flags
     }
 
-    pub(in super::super) fn nest(
-        outer: &Registry,
-        inner: &Registry,
-        token: Token,
-    ) -> io::Result<()> {
+    pub(in super::super) fn nest(outer: &Registry, inner: &Registry, token: Token) -> io::Result<()> {
         Ok(epoll::add(outer.as_fd(), inner.as_fd(), data(token), EventFlags::IN)?)
     }
 

@@ -22,6 +22,7 @@ mod selector;
 mod standalone;
 mod stats;
 mod timers;
+pub(crate) mod turn;
 mod watch;
 
 use std::fmt;
@@ -179,10 +180,7 @@ impl EventLoop {
 
     /// Has errors that nobody can be handed go to `handler` from now on; `None` is the default one, which logs. A runtime's
     /// handler is set for all loops with [`Builder::exception_handler`](crate::Builder::exception_handler).
-    pub fn set_exception_handler(
-        &self,
-        handler: Option<Box<dyn Fn(&ErrorContext) + Send + Sync>>,
-    ) {
+    pub fn set_exception_handler(&self, handler: Option<Box<dyn Fn(&ErrorContext) + Send + Sync>>) {
         self.core.remote().set_handler(handler.map(Into::into));
     }
 }

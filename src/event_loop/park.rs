@@ -55,12 +55,7 @@ impl Parker {
         }
         // Ordering: Relaxed: it carries no data; the sleeper looks at every queue again. An exchange, not a swap, so that
         // only PARKED is overwritten; whoever loses it came second.
-        let won = self.state.compare_exchange(
-            PARKED,
-            NOTIFIED,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let won = self.state.compare_exchange(PARKED, NOTIFIED, Ordering::Relaxed, Ordering::Relaxed);
         if won.is_ok() {
             unblock.unblock();
         }

@@ -74,9 +74,8 @@ impl Readiness {
     /// Notes an event and hands the wakers of those it concerns to `wake_later`; they are woken outside all locks.
     pub(super) fn set(&self, bits: u64, mut wake_later: impl FnMut(Waker)) {
         // Ordering: AcqRel: Release pairs with the Acquire in `event`: what made it ready happened before.
-        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            Some((word | bits).wrapping_add(TICK))
-        });
+        let _ =
+            self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word | bits).wrapping_add(TICK)));
         let mut waiters = self.waiters.lock();
         for direction in [Direction::Read, Direction::Write] {
             if bits & direction.mask() == 0 {
@@ -124,11 +123,7 @@ impl Readiness {
     }
 
     /// Ready, or the direction's slot holds the context's waker.
-    pub(super) fn poll(
-        &self,
-        cx: &Context<'_>,
-        direction: Direction,
-    ) -> Poll<io::Result<ReadyEvent>> {
+    pub(super) fn poll(&self, cx: &Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
         if let Some(event) = self.event(direction) {
             return Poll::Ready(event);
         }
@@ -150,12 +145,7 @@ impl Readiness {
     }
 
     /// The same for any number of waiters: `id` is the waiter's own, 0 before its first wait.
-    fn poll_listed(
-        &self,
-        cx: &Context<'_>,
-        direction: Direction,
-        id: &mut u64,
-    ) -> Poll<io::Result<ReadyEvent>> {
+    fn poll_listed(&self, cx: &Context<'_>, direction: Direction, id: &mut u64) -> Poll<io::Result<ReadyEvent>> {
         if let Some(event) = self.event(direction) {
             return Poll::Ready(event);
         }

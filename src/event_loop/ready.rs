@@ -71,8 +71,7 @@ impl Ready {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pinned.borrow().is_empty()
-            && self.stealable.borrow().as_ref().is_none_or(Worker::is_empty)
+        self.pinned.borrow().is_empty() && self.stealable.borrow().as_ref().is_none_or(Worker::is_empty)
     }
 
     pub(crate) fn stealable_len(&self) -> usize {

@@ -34,11 +34,7 @@ impl Registration {
     }
 
     /// Ready, or the direction's one slot holds the context's waker.
-    pub(crate) fn poll_ready(
-        &self,
-        cx: &mut Context<'_>,
-        direction: Direction,
-    ) -> Poll<io::Result<ReadyEvent>> {
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
         self.readiness.poll(cx, direction)
     }
 
@@ -53,11 +49,7 @@ impl Registration {
     }
 
     /// Tries `operation` now, and notes it if it would block.
-    pub(crate) fn try_io<R>(
-        &self,
-        direction: Direction,
-        operation: impl FnOnce() -> io::Result<R>,
-    ) -> io::Result<R> {
+    pub(crate) fn try_io<R>(&self, direction: Direction, operation: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         // The look comes first: what it does not see, the clear does not take.
         let event = self.readiness.look(direction);
         let result = operation();
@@ -76,9 +68,9 @@ impl Registration {
         direction: Direction,
         mut operation: impl FnMut() -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        ready!(poll_proceed(cx));
         loop {
             let event = ready!(self.readiness.poll(cx, direction))?;
+            ready!(poll_proceed(cx));
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(event),
                 result => return Poll::Ready(result),
@@ -95,9 +87,9 @@ impl Registration {
         wanted: usize,
         mut operation: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        ready!(poll_proceed(cx));
         loop {
             let event = ready!(self.readiness.poll(cx, direction))?;
+            ready!(poll_proceed(cx));
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(event),
                 Ok(n) => {
@@ -118,9 +110,9 @@ impl Registration {
         direction: Direction,
         mut operation: impl FnMut() -> io::Result<R>,
     ) -> io::Result<R> {
-        std::future::poll_fn(poll_proceed).await;
         loop {
             let event = self.ready(direction).await?;
+            std::future::poll_fn(poll_proceed).await;
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(event),
                 result => return result,

@@ -11,17 +11,16 @@ use std::task::Waker;
 use std::thread::Thread;
 
 use super::core::LoopCore;
+use super::current;
 use super::inbox::Inbox;
 use super::park::{Parker, Unblock};
 use super::selector::Selector;
 use super::stats::Stats;
 use super::timers::Timers;
-use super::current;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch,
-    launch, report_to,
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch, launch, report_to,
 };
 
 pub(crate) struct Remote {
@@ -54,12 +53,7 @@ impl Remote {
         Self::build(usize::MAX, false, handler, Some(std::thread::current()))
     }
 
-    fn build(
-        index: usize,
-        absent: bool,
-        handler: ExceptionHandler,
-        guest: Option<Thread>,
-    ) -> io::Result<Arc<Self>> {
+    fn build(index: usize, absent: bool, handler: ExceptionHandler, guest: Option<Thread>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             index,
             parker: CachePadded::new(Parker::new(absent)),
@@ -226,14 +220,7 @@ impl Schedule for PinnedHome {
     }
 
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
-        let new = NewTask {
-            kind: Kind::Callback,
-            pinned: true,
-            queued: true,
-            unbuilt: true,
-            name: None,
-            location,
-        };
+        let new = NewTask { kind: Kind::Callback, pinned: true, queued: true, unbuilt: true, name: None, location };
         let home = PinnedHome::new(self.remote.clone());
         drop(launch(Once::new(callback), home, new).into_handle());
     }

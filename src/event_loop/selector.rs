@@ -20,9 +20,7 @@ use slab::Slab;
 
 use super::alarm::Alarm;
 use super::park::Unblock;
-use super::readiness::{
-    READ_CLOSED, READABLE, Readiness, SHUTDOWN, WRITABLE, WRITE_CLOSED,
-};
+use super::readiness::{READ_CLOSED, READABLE, Readiness, SHUTDOWN, WRITABLE, WRITE_CLOSED};
 use super::{clock, level};
 use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::primitive::{Mutex, MutexGuard};
@@ -112,11 +110,7 @@ impl Selector {
 
     // ---- registering -----------------------------------------------------------------------------------------------
 
-    pub(super) fn register(
-        &self,
-        descriptor: BorrowedFd<'_>,
-        trigger: Trigger,
-    ) -> io::Result<(Token, Arc<Readiness>)> {
+    pub(super) fn register(&self, descriptor: BorrowedFd<'_>, trigger: Trigger) -> io::Result<(Token, Arc<Readiness>)> {
         let fd = descriptor.as_raw_fd();
         let readiness = Arc::new(Readiness::new(trigger == Trigger::Edge));
         let token = {
@@ -135,14 +129,8 @@ impl Selector {
             token
         };
         let registered = match trigger {
-            Trigger::Edge => self.registry.register(
-                &mut SourceFd(&fd),
-                token,
-                Interest::READABLE | Interest::WRITABLE,
-            ),
-            Trigger::Level(interest) => {
-                level::register(&self.registry, descriptor, token, interest)
-            },
+            Trigger::Edge => self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE),
+            Trigger::Level(interest) => level::register(&self.registry, descriptor, token, interest),
         };
         match registered {
             Ok(()) => Ok((token, readiness)),
@@ -155,12 +143,7 @@ impl Selector {
 
     /// Changes what a level-triggered registration waits for. An error of "not found" says that the descriptor was closed
     /// since it was registered.
-    pub(super) fn change(
-        &self,
-        fd: BorrowedFd<'_>,
-        token: Token,
-        interest: Interest,
-    ) -> io::Result<()> {
+    pub(super) fn change(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
         if !self.owns(fd.as_raw_fd(), token) {
             return Err(io::ErrorKind::NotFound.into());
         }

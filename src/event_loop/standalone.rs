@@ -59,22 +59,26 @@ impl EventLoop {
         let mut output = None;
         root.waker.wake_by_ref();
         while !self.core.take_stop() {
-            let _ = self.core.turn(None, || false, || {
-                if output.is_none() {
-                    let mut cx = Context::from_waker(&root.waker);
-                    let polled = catch(|| future.as_mut().poll(&mut cx));
-                    output = match polled {
-                        Ok(Poll::Pending) => None,
-                        Ok(Poll::Ready(value)) => Some(Ok(value)),
-                        Err(payload) => Some(Err(payload)),
-                    };
-                    if output.is_some() {
-                        let stopped = self.clone();
-                        self.core.call_soon(move || stopped.stop());
+            let _ = self.core.turn(
+                None,
+                || false,
+                || {
+                    if output.is_none() {
+                        let mut cx = Context::from_waker(&root.waker);
+                        let polled = catch(|| future.as_mut().poll(&mut cx));
+                        output = match polled {
+                            Ok(Poll::Pending) => None,
+                            Ok(Poll::Ready(value)) => Some(Ok(value)),
+                            Err(payload) => Some(Err(payload)),
+                        };
+                        if output.is_some() {
+                            let stopped = self.clone();
+                            self.core.call_soon(move || stopped.stop());
+                        }
                     }
-                }
-                ControlFlow::Continue(())
-            });
+                    ControlFlow::Continue(())
+                },
+            );
         }
         root.task.cancel();
         match output {
@@ -149,10 +153,7 @@ impl EventLoop {
         assert!(!self.is_closed(), "event loop is closed");
         assert!(!self.is_running(), "This event loop is already running");
         assert!(self.core.fleet() == 0, "{OWNED}");
-        assert!(
-            current::current().is_none(),
-            "Cannot run the event loop while another loop is running"
-        );
+        assert!(current::current().is_none(), "Cannot run the event loop while another loop is running");
     }
 }
 

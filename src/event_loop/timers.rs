@@ -173,12 +173,7 @@ impl Timers {
 
     pub(crate) fn counts(&self) -> TimerCounts {
         let heap = self.heap.lock();
-        TimerCounts {
-            armed: heap.armed,
-            fired: heap.fired,
-            cancelled: heap.cancelled,
-            pending: heap.nodes.len(),
-        }
+        TimerCounts { armed: heap.armed, fired: heap.fired, cancelled: heap.cancelled, pending: heap.nodes.len() }
     }
 
     /// Takes no more timers and wakes all that wait, to find their loop gone.

@@ -27,9 +27,7 @@ impl<T> Mutex<T> {
 
 pub(crate) mod atomic {
     //! Atomics and fences.
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 /// loom's cell: it reports two accesses that are not ordered.

@@ -6,9 +6,7 @@ pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) mod atomic {
     //! Atomics and fences.
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
 pub(crate) mod deque {

@@ -154,10 +154,7 @@ impl Builder {
 
     /// Has errors that nobody can be handed (a panicking callback, destructor or hook; a task's panic that nobody retrieved)
     /// go to `handler`. The default one logs them through the `log` crate, or to standard error if no logger is set.
-    pub fn exception_handler(
-        mut self,
-        handler: impl Fn(&ErrorContext) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn exception_handler(mut self, handler: impl Fn(&ErrorContext) + Send + Sync + 'static) -> Self {
         self.options.exception_handler = Some(Arc::new(handler));
         self
     }

@@ -95,10 +95,7 @@ impl RuntimeHandle {
 
     /// Runs `job` on the executor. After the runtime ended, the task is cancelled.
     #[track_caller]
-    pub fn run_in_executor<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Task<T> {
+    pub fn run_in_executor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         scheduler::run_in_executor_of(self.anchor.clone(), job, Location::caller())
     }
 

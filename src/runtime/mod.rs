@@ -93,10 +93,8 @@ impl Runtime {
     fn start(options: scheduler::Options) -> io::Result<Self> {
         let (shared, queues) = Shared::new(options)?;
         let anchor = |index| Arc::new(Anchor { shared: shared.clone(), index });
-        let runtime = Self {
-            handle: RuntimeHandle::new(anchor(0)),
-            threads: Mutex::new(Vec::with_capacity(queues.len())),
-        };
+        let runtime =
+            Self { handle: RuntimeHandle::new(anchor(0)), threads: Mutex::new(Vec::with_capacity(queues.len())) };
         for (index, queue) in queues.into_iter().enumerate().skip(1) {
             let mut builder = thread::Builder::new().name((shared.options.thread_name)());
             if let Some(size) = shared.options.thread_stack_size {
@@ -149,10 +147,7 @@ impl Runtime {
 
     /// As the free function [`run_in_executor`](crate::run_in_executor), from anywhere.
     #[track_caller]
-    pub fn run_in_executor<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Task<T> {
+    pub fn run_in_executor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         self.handle.run_in_executor(job)
     }
 

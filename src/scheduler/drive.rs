@@ -19,7 +19,7 @@ use super::context;
 use super::shared::{Anchor, Shared};
 use super::tenancy::Queue;
 use super::worker::Worker;
-use crate::event_loop::core::TurnLimit;
+use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{LoopCore, Remote, current};
 use crate::task::catch;
 
@@ -122,11 +122,8 @@ impl<F: Future> Root<'_, F> {
 }
 
 /// Runs `future` on this thread, driving loop 0 meanwhile if nobody else does.
-pub(crate) fn block_on<F: Future>(
-    anchor: &Arc<Anchor>,
-    future: F,
-    location: &'static Location<'static>,
-) -> F::Output {
+#[track_caller]
+pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'static Location<'static>) -> F::Output {
     if current::current().is_some() {
         panic_nested();
     }
@@ -159,12 +156,7 @@ fn panic_nested() -> ! {
 }
 
 /// Drives loop 0 until the root is done or the runtime closes.
-fn drive<F: Future>(
-    anchor: &Arc<Anchor>,
-    queue: Queue,
-    root: &mut Root<'_, F>,
-    location: &'static Location<'static>,
-) {
+fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, location: &'static Location<'static>) {
     let _abort = AbortOnPanic;
     let shared = &anchor.shared;
     let (core, worker) = enter_loop_0(shared, queue);
@@ -286,11 +278,7 @@ fn give_to_custodian(shared: &Shared, remote: &Remote) {
 
 /// Runs the root on a private loop for pinned work, while another thread drives loop 0. In a runtime of one loop, takes
 /// loop 0 over when that thread leaves.
-fn visit<F: Future>(
-    anchor: &Arc<Anchor>,
-    root: &mut Root<'_, F>,
-    location: &'static Location<'static>,
-) {
+fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'static Location<'static>) {
     let _abort = AbortOnPanic;
     let shared = &anchor.shared;
     let remote = match Remote::new_guest(shared.options.exception_handler.clone()) {
@@ -349,13 +337,7 @@ fn sleep_as_guest(shared: &Shared, remote: &Remote) {
 }
 
 /// The guest drives loop 0 as well, its own loop and that one in turn.
-fn carry<F: Future>(
-    shared: &Arc<Shared>,
-    queue: Queue,
-    guest: &Rc<LoopCore>,
-    root: &mut Root<'_, F>,
-    waker: &Waker,
-) {
+fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, root: &mut Root<'_, F>, waker: &Waker) {
     let (core, worker) = enter_loop_0(shared, queue);
     let remote = guest.remote();
     remote.set_carrier(Some(core.remote().clone()));
@@ -363,11 +345,8 @@ fn carry<F: Future>(
         current::switch(&core);
         remote.parker().publish();
         let longest_wait = (!guest.ready().is_empty()).then_some(std::time::Duration::ZERO);
-        let _ = core.turn(
-            longest_wait,
-            || !remote.inbox().is_empty() || shared.is_closing(),
-            || ControlFlow::Continue(()),
-        );
+        let _ =
+            core.turn(longest_wait, || !remote.inbox().is_empty() || shared.is_closing(), || ControlFlow::Continue(()));
         remote.parker().retract();
         current::switch(guest);
         run_guest(guest, root, waker);

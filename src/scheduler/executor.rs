@@ -15,9 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::context;
 use super::shared::{Anchor, StealableHome};
-use crate::task::{
-    ErrorContext, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, Task, launch,
-};
+use crate::task::{ErrorContext, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, Task, launch};
 
 pub(crate) struct Executor {
     inner: Mutex<Inner>,
@@ -50,11 +48,7 @@ impl Executor {
 
     pub(crate) fn counts(&self) -> ExecutorCounts {
         let inner = self.inner.lock();
-        ExecutorCounts {
-            threads: inner.threads.len(),
-            idle: inner.idle,
-            queued: inner.queue.len(),
-        }
+        ExecutorCounts { threads: inner.threads.len(), idle: inner.idle, queued: inner.queue.len() }
     }
 
     /// Queues a job. After shutdown it is dropped, which cancels it.
@@ -209,13 +203,6 @@ pub(crate) fn run_in_executor_of<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
 ) -> Task<T> {
-    let new = NewTask {
-        kind: Kind::Job,
-        pinned: false,
-        queued: true,
-        unbuilt: false,
-        name: None,
-        location,
-    };
+    let new = NewTask { kind: Kind::Job, pinned: false, queued: true, unbuilt: false, name: None, location };
     Task::new(launch(Once::new(job), JobHome(anchor), new))
 }

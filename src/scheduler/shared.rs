@@ -20,8 +20,7 @@ use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
 use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch,
-    launch,
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch, launch,
 };
 
 /// A hook that is told a loop's index.
@@ -209,14 +208,7 @@ impl Schedule for StealableHome {
     }
 
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
-        let new = NewTask {
-            kind: Kind::Callback,
-            pinned: false,
-            queued: true,
-            unbuilt: false,
-            name: None,
-            location,
-        };
+        let new = NewTask { kind: Kind::Callback, pinned: false, queued: true, unbuilt: false, name: None, location };
         drop(launch(Once::new(callback), StealableHome(self.0.clone()), new).into_handle());
     }
 

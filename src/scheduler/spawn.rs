@@ -224,9 +224,7 @@ pub(crate) fn try_home() -> Option<Arc<Remote>> {
     let anchor = current_anchor();
     current::with(|core| match (&anchor, core) {
         (None, core) => core.map(|core| core.remote().clone()),
-        (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => {
-            Some(core.remote().clone())
-        }
+        (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => Some(core.remote().clone()),
         (Some(anchor), _) => Some(anchor.shared.present_home().clone()),
     })
 }
@@ -246,4 +244,3 @@ pub(crate) fn report_error(message: &str, error: io::Error) {
         home.report(&ErrorContext::new(format!("{message}: {error}")));
     }
 }
-

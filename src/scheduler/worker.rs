@@ -17,8 +17,8 @@ use mio::Events;
 use super::shared::Shared;
 use super::watcher::Peers;
 use crate::event_loop::clock::{self, NEVER};
-use crate::event_loop::core::TurnLimit;
 use crate::event_loop::park::Seen;
+use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{LoopCore, PollSet, Remote, only_alarms};
 use crate::primitive::deque::Steal;
 
@@ -151,9 +151,10 @@ impl Worker {
         }
         let stats = self.remote().stats();
         stats.steals_tried.add(1);
-        let came = self.core.ready().fill(|queue| {
-            while let Steal::Retry = stealer.steal_batch_with_limit(queue, STEAL_BATCH) {}
-        });
+        let came = self
+            .core
+            .ready()
+            .fill(|queue| while let Steal::Retry = stealer.steal_batch_with_limit(queue, STEAL_BATCH) {});
         if came > 0 {
             stats.steals_won.add(1);
             self.shared.remotes[victim].stats().handles_stolen_from.add_shared(came as u64);
@@ -197,10 +198,7 @@ impl Worker {
     /// The custodian expires the timers of loop 0 while that is absent.
     fn expire_absent(&self) {
         let absent = &self.shared.remotes[0];
-        if self.index == CUSTODIAN
-            && absent.timers().next_hint() != NEVER
-            && absent.parker().seen() == Seen::Absent
-        {
+        if self.index == CUSTODIAN && absent.timers().next_hint() != NEVER && absent.parker().seen() == Seen::Absent {
             self.serve_timers(absent);
         }
     }
@@ -233,6 +231,8 @@ impl Worker {
         if self.spin() {
             return;
         }
+        // What ran is measured before the wait, which is not its time.
+        self.core.read_clock();
         let remote = self.remote();
         let (waited, events) = self.core.with_events(|events| {
             let mut poll = remote.selector().lock();
@@ -276,9 +276,7 @@ impl Worker {
     fn wait(&self, poll: &mut PollSet, events: &mut Events) -> io::Result<()> {
         loop {
             poll.wait(events, self.deadline())?;
-            let woken = self.remote().parker().is_notified()
-                || self.shared.is_closing()
-                || !only_alarms(events);
+            let woken = self.remote().parker().is_notified() || self.shared.is_closing() || !only_alarms(events);
             if woken || self.remote().timers().next_hint() <= self.core.read_clock() {
                 return Ok(());
             }

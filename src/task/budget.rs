@@ -24,7 +24,8 @@ pub(crate) fn lift() {
     LEFT.set(UNLIMITED);
 }
 
-/// Takes one from the budget; every leaf future of this crate asks at the top of its poll.
+/// Takes one from the budget. A leaf future asks when it is about to make progress, not when it would wait: a task that waits
+/// for two hundred sockets at once is not busy.
 pub(crate) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     let left = LEFT.get();
     match left {

@@ -105,9 +105,7 @@ pub(crate) struct NewTask {
 /// Makes a cell. Two references exist: the runtime's, and the one returned. Not in a live list, not in a queue.
 pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
     let extra = match new.name {
-        Some(name) => {
-            Box::into_raw(Box::new(Extra { name: Some(name), callbacks: Mutex::new(Vec::new()) }))
-        }
+        Some(name) => Box::into_raw(Box::new(Extra { name: Some(name), callbacks: Mutex::new(Vec::new()) })),
         None => ptr::null_mut(),
     };
     let cell = Box::new(Cell {
@@ -367,12 +365,7 @@ impl Header {
         }
         let new = Box::into_raw(Box::new(Extra { name: None, callbacks: Mutex::new(Vec::new()) }));
         // Ordering: Release publishes the box, pairs with the loads in `existing_extra`; Acquire on losing.
-        let won = self.extra.compare_exchange(
-            ptr::null_mut(),
-            new,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let won = self.extra.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
         if won.is_err() {
             // SAFETY: nobody else has seen it.
             drop(unsafe { Box::from_raw(new) });

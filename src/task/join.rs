@@ -134,7 +134,9 @@ impl<T> Future for Task<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(try_id() != Some(self.id()), "Task cannot await on itself");
-        ready!(budget::poll_proceed(cx));
+        if self.done() {
+            ready!(budget::poll_proceed(cx));
+        }
         self.join.poll(cx)
     }
 }

@@ -28,10 +28,7 @@ struct Inner {
 
 impl LiveList {
     pub(crate) fn new() -> Self {
-        Self {
-            inner: Mutex::new(Inner { tasks: Slab::new(), closed: false }),
-            len: AtomicUsize::new(0),
-        }
+        Self { inner: Mutex::new(Inner { tasks: Slab::new(), closed: false }), len: AtomicUsize::new(0) }
     }
 
     /// Enters a task; false if the list is closed.

@@ -111,9 +111,7 @@ pub(crate) fn report_to(handler: &ExceptionHandler, context: &ErrorContext) {
         return default_handler(context);
     };
     if let Err(payload) = catch(|| handler(context)) {
-        default_handler(
-            &ErrorContext::new("Unhandled error in exception handler").with_panic(&*payload),
-        );
+        default_handler(&ErrorContext::new("Unhandled error in exception handler").with_panic(&*payload));
         default_handler(context);
         let _ = catch(|| drop(payload));
     }
@@ -132,8 +130,5 @@ fn default_handler(context: &ErrorContext) {
 
 /// The text of a panic's payload, for the two types that `panic!` makes.
 pub(crate) fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+    payload.downcast_ref::<&'static str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }

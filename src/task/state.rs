@@ -237,9 +237,7 @@ impl State {
     /// of the count is now worthless, to look again: one poll too many, never one too few.
     #[cold]
     fn fold(&self) {
-        self.update(|now| {
-            (now.wakes() >= FOLD_AT).then_some((now.0 & !WAKES) | WAKE | RENOTIFY)
-        });
+        self.update(|now| (now.wakes() >= FOLD_AT).then_some((now.0 & !WAKES) | WAKE | RENOTIFY));
     }
 
     // ---- running a task --------------------------------------------------------------------------------------------
@@ -301,9 +299,8 @@ impl State {
     // ---- cancelling ------------------------------------------------------------------------------------------------
 
     pub(super) fn cancel(&self) -> Cancel {
-        let (before, stuck) = self.update(|now| {
-            (!now.is_complete() && !now.is_cancelled()).then_some((now.0 | CANCELLED) + WAKE)
-        });
+        let (before, stuck) =
+            self.update(|now| (!now.is_complete() && !now.is_cancelled()).then_some((now.0 | CANCELLED) + WAKE));
         match stuck {
             true if before.wakes() == 0 => Cancel::Schedule,
             false if before.is_complete() => Cancel::TooLate,
@@ -363,8 +360,7 @@ impl State {
     }
 
     pub(super) fn drop_join(&self) -> DropJoin {
-        let (_, stuck) =
-            self.update(|now| (!now.is_complete()).then_some(now.0 & !(JOIN | JOIN_WAKER)));
+        let (_, stuck) = self.update(|now| (!now.is_complete()).then_some(now.0 & !(JOIN | JOIN_WAKER)));
         if stuck { DropJoin::Detached } else { DropJoin::Complete }
     }
 

@@ -52,7 +52,7 @@ fn saturating_add(start: Instant, duration: Duration) -> Instant {
 /// for its owners, since an exhausted budget must not hide a timeout.
 struct Alarm {
     deadline: Instant,
-    /// The runtime that serves it if the polling thread belongs to none.
+    /// The runtime it was created in, or first polled in; it serves it when the polling thread belongs to none.
     birth: Option<Arc<Anchor>>,
     armed: Option<Armed>,
 }
@@ -98,6 +98,9 @@ impl Alarm {
             self.armed = None;
         }
         if self.deadline - now < NEVER {
+            if self.birth.is_none() {
+                self.birth = scheduler::try_current().ok();
+            }
             let home = self.home().unwrap_or_else(scheduler::home);
             self.armed = Some(Armed::new(&home, self.deadline, cx.waker().clone()));
         }

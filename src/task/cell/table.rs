@@ -179,10 +179,7 @@ pub(super) fn finish_drop(task: RawTask) {
     }
 }
 
-unsafe fn finish_cancelled<F: Future, S: Schedule>(
-    task: RawTask,
-    payload: Option<Box<dyn Any + Send>>,
-) {
+unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Option<Box<dyn Any + Send>>) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
     let panicked = payload.is_some();
@@ -233,9 +230,7 @@ unsafe fn take_output<F: Future, S: Schedule>(task: RawTask, out: *mut ()) {
 /// Drops the output, and reports a panic that nobody has been given.
 unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types; rule 2.
-    let stage = unsafe {
-        task.cell::<F, S>().stage.with_mut(|stage| ptr::replace(stage, Stage::Consumed))
-    };
+    let stage = unsafe { task.cell::<F, S>().stage.with_mut(|stage| ptr::replace(stage, Stage::Consumed)) };
     match stage {
         Stage::Output(Ok(output)) => drop_reporting::<F, S>(task, output),
         Stage::Output(Err(error)) => {
@@ -257,11 +252,7 @@ fn drop_reporting<F: Future, S: Schedule>(task: RawTask, value: impl Sized) {
     }
 }
 
-fn report_panic<F: Future, S: Schedule>(
-    task: RawTask,
-    message: &str,
-    payload: Box<dyn Any + Send>,
-) {
+fn report_panic<F: Future, S: Schedule>(task: RawTask, message: &str, payload: Box<dyn Any + Send>) {
     // SAFETY: the table's types, by all callers.
     let home = unsafe { &task.cell::<F, S>().home };
     home.report(&task.header().context(message).with_panic(&*payload));
@@ -287,11 +278,7 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
 }
 
 /// Queues one callback that calls them all in order, each guarded from the others' panics.
-unsafe fn deliver<F: Future, S: Schedule>(
-    task: RawTask,
-    callbacks: Vec<DoneCallback>,
-    outcome: Outcome,
-) {
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Vec<DoneCallback>, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
     home.deliver(
