@@ -47,7 +47,9 @@ const FUNCTION_LINES: usize = 70;
 /// Lines that bear code, in a file without its `mod tests`; comments are not discouraged.
 const FILE_LINES: usize = 400;
 /// Functions (`file::name`) and files that may be longer.
-const LONGER: &[&str] = &[];
+const LONGER: &[&str] = &[
+    "src/task/cell.rs", // to keep what is unsafe about tasks in one file
+];
 
 struct Source {
     /// From the root of the repository, with `/`.

@@ -96,7 +96,9 @@ fn b10_misuse_names_the_callers_line() {
         let other = EventLoop::new().unwrap();
         other.close();
         here("run_forever of a closed loop", &|| other.run_forever());
-        here("run_until_complete of a closed loop", &|| drop(other.run_until_complete(async {})));
+        here("run_until_complete of a closed loop", &|| {
+            let _ = other.run_until_complete(async {});
+        });
         assert!(blamed.borrow().is_empty(), "{:#?}", blamed.borrow());
     });
 }

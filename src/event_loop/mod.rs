@@ -42,7 +42,7 @@ pub(crate) use remote::Remote;
 pub(crate) use selector::{PollSet, only_alarms};
 pub(crate) use timers::Timer;
 
-use crate::task::{ErrorContext, Handle, Task, TimerHandle};
+use crate::task::{ErrorContext, Handle, Handler, Task, TimerHandle};
 
 pub(crate) use crate::task::budget::poll_proceed;
 
@@ -180,7 +180,7 @@ impl EventLoop {
 
     /// Has errors that nobody can be handed go to `handler` from now on; `None` is the default one, which logs. A runtime's
     /// handler is set for all loops with [`Builder::exception_handler`](crate::Builder::exception_handler).
-    pub fn set_exception_handler(&self, handler: Option<Box<dyn Fn(&ErrorContext) + Send + Sync>>) {
+    pub fn set_exception_handler(&self, handler: Option<Box<Handler>>) {
         self.core.remote().set_handler(handler.map(Into::into));
     }
 }

@@ -53,10 +53,10 @@ impl Registration {
         // The look comes first: what it does not see, the clear does not take.
         let event = self.readiness.look(direction);
         let result = operation();
-        if let (Some(event), Err(error)) = (event, &result) {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                self.readiness.clear(event);
-            }
+        if let (Some(event), Err(error)) = (event, &result)
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            self.readiness.clear(event);
         }
         result
     }

@@ -94,7 +94,7 @@ fn ready_depth(shared: &Shared, index: usize) -> usize {
 
 pub(super) fn collect(shared: &Shared) -> Metrics {
     let executor = shared.executor.counts();
-    let alive = |remote: &Remote| remote.live().len() + remote.pinned().len();
+    let alive = |remote: &Remote| remote.live().count() + remote.pinned().count();
     Metrics {
         loops: (0..shared.remotes.len()).map(|index| collect_loop(shared, index)).collect(),
         alive_tasks: shared.remotes.iter().map(|remote| alive(remote)).sum(),

@@ -262,11 +262,11 @@ fn hand_on(
 /// Loop 1 watches over loop 0's selector and timers until somebody drives loop 0 again.
 fn give_to_custodian(shared: &Shared, remote: &Remote) {
     let custodian = &shared.remotes[1];
-    if let Err(error) = custodian.selector().nest(remote.selector()) {
-        if cfg!(target_os = "linux") {
-            let text = format!("loop 0 cannot be looked after while nobody is in block_on: {error}");
-            custodian.report(&crate::task::ErrorContext::new(text));
-        }
+    if let Err(error) = custodian.selector().nest(remote.selector())
+        && cfg!(target_os = "linux")
+    {
+        let text = format!("loop 0 cannot be looked after while nobody is in block_on: {error}");
+        custodian.report(&crate::task::ErrorContext::new(text));
     }
     if remote.timers().next() != crate::event_loop::clock::NEVER || remote.selector().sources() > 0 {
         // It may sleep past the deadlines that it has just become responsible for.

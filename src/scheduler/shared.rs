@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::executor::Executor;
 use super::idle::Idle;
 use super::injector::Injector;
-use super::tenancy::Tenancy;
+use super::tenancy::{Queue, Tenancy};
 use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
 use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
@@ -68,7 +68,7 @@ pub(crate) struct Anchor {
 
 impl Shared {
     /// The shared state, and the owners' ends of the stealable queues, by loop.
-    pub(crate) fn new(options: Options) -> io::Result<(Arc<Self>, Vec<Option<Worker<ReadyHandle>>>)> {
+    pub(crate) fn new(options: Options) -> io::Result<(Arc<Self>, Vec<Queue>)> {
         let n = options.loops;
         let remotes = (0..n)
             .map(|index| Remote::new(index, index == 0, options.exception_handler.clone()))
@@ -132,7 +132,7 @@ impl Shared {
     /// Unparks a loop to look for work, if none is looking already. A loop that has pinned tasks comes last: a long handle
     /// that it takes over would strand them.
     pub(crate) fn invite(&self) {
-        let has_pinned = |index: usize| self.remotes[index].pinned().len() > 0;
+        let has_pinned = |index: usize| self.remotes[index].pinned().count() > 0;
         if let Some(index) = self.idle.invite(has_pinned) {
             self.remotes[index].unpark();
         }

@@ -35,7 +35,7 @@ pub struct Id(NonZeroU64);
 impl Id {
     pub(super) fn next() -> Self {
         let next = NEXT.get();
-        let next = if next % BLOCK == 0 {
+        let next = if next.is_multiple_of(BLOCK) {
             // Ordering: Relaxed, file header.
             NEXT_BLOCK.fetch_add(BLOCK, Ordering::Relaxed)
         } else {

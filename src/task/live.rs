@@ -57,7 +57,7 @@ impl LiveList {
         self.len.store(inner.tasks.len(), Ordering::Relaxed);
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         // Ordering: Relaxed: a figure. Shutdown, which decides by it, uses `is_empty`.
         self.len.load(Ordering::Relaxed)
     }

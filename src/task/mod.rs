@@ -39,7 +39,7 @@ mod waker;
 pub use handle::{Handle, TimerHandle};
 pub use id::{Id, id, try_id};
 pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
-pub use report::ErrorContext;
+pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::Once;
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};

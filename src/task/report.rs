@@ -102,8 +102,11 @@ impl fmt::Display for ErrorContext {
     }
 }
 
+/// A function that is told of errors.
+pub type Handler = dyn Fn(&ErrorContext) + Send + Sync;
+
 /// A user's handler; `None` stands for the default one.
-pub(crate) type ExceptionHandler = Option<Arc<dyn Fn(&ErrorContext) + Send + Sync>>;
+pub(crate) type ExceptionHandler = Option<Arc<Handler>>;
 
 /// Hands `context` to `handler`, and to the default one if that panics.
 pub(crate) fn report_to(handler: &ExceptionHandler, context: &ErrorContext) {

@@ -208,10 +208,10 @@ unsafe fn tell<F: Future, S: Schedule>(task: RawTask) {
         unsafe { drop_output::<F, S>(task) };
     } else if now.has_join_waker() {
         // SAFETY: rule 3: JOIN_WAKER was set at completion, so the slot is ours.
-        if let Some(waker) = unsafe { take_join_waker::<F, S>(task) } {
-            if let Err(payload) = catch(|| waker.wake()) {
-                report_panic::<F, S>(task, "Exception in a waker", payload);
-            }
+        if let Some(waker) = unsafe { take_join_waker::<F, S>(task) }
+            && let Err(payload) = catch(|| waker.wake())
+        {
+            report_panic::<F, S>(task, "Exception in a waker", payload);
         }
     }
 }
