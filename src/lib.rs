@@ -18,17 +18,22 @@
 //! *For those who read the source:* the rooms below import only from rooms above them. `scheduler/worker.rs` is the page to
 //! read first.
 
+mod primitive;
+
+pub mod task;
+
 mod event_loop;
-#[cfg(feature = "hyper")]
-pub mod hyper;
+mod scheduler;
+
+pub mod runtime;
+
 pub mod io;
 pub mod net;
-mod primitive;
-pub mod runtime;
-mod scheduler;
 pub mod signal;
-pub mod task;
 pub mod time;
+
+#[cfg(feature = "hyper")]
+pub mod hyper;
 
 #[cfg(all(test, epicycle_loom))]
 #[path = "../loom_tests/mod.rs"]

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 
-pub(super) const READABLE: u64 = 1;
+pub(crate) const READABLE: u64 = 1;
 pub(super) const WRITABLE: u64 = 1 << 1;
 pub(super) const READ_CLOSED: u64 = 1 << 2;
 pub(super) const WRITE_CLOSED: u64 = 1 << 3;
@@ -66,13 +66,13 @@ struct Waiter {
 }
 
 impl Readiness {
-    pub(super) fn new(ready: bool) -> Self {
+    pub(crate) fn new(ready: bool) -> Self {
         let word = if ready { READABLE | WRITABLE } else { 0 };
         Self { word: AtomicU64::new(word), waiters: Mutex::new(Waiters::default()) }
     }
 
     /// Notes an event and hands the wakers of those it concerns to `wake_later`; they are woken outside all locks.
-    pub(super) fn set(&self, bits: u64, mut wake_later: impl FnMut(Waker)) {
+    pub(crate) fn set(&self, bits: u64, mut wake_later: impl FnMut(Waker)) {
         // Ordering: AcqRel: Release pairs with the Acquire in `event`: what made it ready happened before.
         let _ =
             self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word | bits).wrapping_add(TICK)));
@@ -102,11 +102,11 @@ impl Readiness {
     }
 
     /// What is known of a direction that is ready.
-    pub(super) fn look(&self, direction: Direction) -> Option<ReadyEvent> {
+    pub(crate) fn look(&self, direction: Direction) -> Option<ReadyEvent> {
         self.event(direction).and_then(Result::ok)
     }
 
-    pub(super) fn clear(&self, event: ReadyEvent) {
+    pub(crate) fn clear(&self, event: ReadyEvent) {
         // What is closed stays closed.
         let bits = event.direction.mask() & (READABLE | WRITABLE);
         // Ordering: AcqRel, so that a later look sees at least what this one saw. Declines if a tick came between; the
@@ -123,7 +123,7 @@ impl Readiness {
     }
 
     /// Ready, or the direction's slot holds the context's waker.
-    pub(super) fn poll(&self, cx: &Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
+    pub(crate) fn poll(&self, cx: &Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
         if let Some(event) = self.event(direction) {
             return Poll::Ready(event);
         }
@@ -194,7 +194,7 @@ pub(crate) struct ReadyFuture<'a> {
 }
 
 impl<'a> ReadyFuture<'a> {
-    pub(super) fn new(readiness: &'a Arc<Readiness>, direction: Direction) -> Self {
+    pub(crate) fn new(readiness: &'a Arc<Readiness>, direction: Direction) -> Self {
         Self { readiness, direction, id: 0 }
     }
 }

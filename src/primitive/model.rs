@@ -75,14 +75,17 @@ pub(crate) mod deque {
         }
 
         fn push(&self, item: T) {
-            self.items.lock().push_back(item);
+            let mut items = self.items.lock();
+            items.push_back(item);
             // Ordering: Release, as the real push on its back index; pairs with the loads in `len`.
             self.pushed.fetch_add(1, Ordering::Release);
         }
 
         fn pop(&self) -> Option<T> {
-            let item = self.items.lock().pop_front();
+            let mut items = self.items.lock();
+            let item = items.pop_front();
             if item.is_some() {
+                // Under the lock: in the real one, too, what a pop found empty looks empty to the popper afterwards.
                 self.taken.fetch_add(1, Ordering::AcqRel);
             }
             item
@@ -97,11 +100,12 @@ pub(crate) mod deque {
             let mut items = self.items.lock();
             let n = items.len().div_ceil(2).min(limit);
             let batch: Vec<T> = items.drain(..n).collect();
-            drop(items);
             if batch.is_empty() {
                 return Steal::Empty;
             }
+            // Under the lock, as in `pop`.
             self.taken.fetch_add(batch.len(), Ordering::AcqRel);
+            drop(items);
             batch.into_iter().for_each(|item| dest.push(item));
             Steal::Success(())
         }

@@ -9,11 +9,11 @@
 mod context;
 mod drive;
 mod executor;
-mod idle;
-mod injector;
+pub(crate) mod idle;
+pub(crate) mod injector;
 mod shared;
 mod spawn;
-mod tenancy;
+pub(crate) mod tenancy;
 mod watcher;
 mod worker;
 

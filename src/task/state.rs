@@ -47,8 +47,8 @@ const WAKE: u64 = 1 << 8;
 const WAKES: u64 = 0xffff_ffff << 8;
 const REF: u64 = 1 << 40;
 
-/// Half of the wake count's range: from here on wakers fold it back.
-const FOLD_AT: u64 = 1 << 31;
+/// Half of the wake count's range: from here on wakers fold it back. The models reach it with three wakes.
+const FOLD_AT: u64 = if cfg!(epicycle_loom) { 2 } else { 1 << 31 };
 /// Half of the reference count's range: a leak of wakers is caught here, long before it wraps.
 const MAX_REFS: u64 = 1 << 23;
 
