@@ -9,11 +9,11 @@
 #[cfg(not(epicycle_loom))]
 mod real;
 #[cfg(not(epicycle_loom))]
-pub(crate) use real::{Mutex, MutexGuard, UnsafeCell, atomic, deque};
+pub(crate) use real::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque};
 
 #[cfg(epicycle_loom)]
 mod model;
 #[cfg(epicycle_loom)]
-pub(crate) use model::{Mutex, MutexGuard, UnsafeCell, atomic, deque};
+pub(crate) use model::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque};
 
 pub(crate) use crossbeam_utils::CachePadded;

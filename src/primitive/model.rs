@@ -25,6 +25,9 @@ impl<T> Mutex<T> {
     }
 }
 
+/// Whether this build is for the models, which shrink some constants.
+pub(crate) const MODELLED: bool = true;
+
 pub(crate) mod atomic {
     //! Atomics and fences.
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

@@ -4,6 +4,9 @@
 
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
+/// Whether this build is for the models, which shrink some constants.
+pub(crate) const MODELLED: bool = false;
+
 pub(crate) mod atomic {
     //! Atomics and fences.
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

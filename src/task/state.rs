@@ -33,6 +33,7 @@
 //! by the poll that it causes. `suspend` and `complete` release what the poll wrote; read-modify-writes in between
 //! continue the release sequence, so the next runner or the joiner, who acquires, sees it.
 
+use crate::primitive::MODELLED;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 
 const COMPLETE: u64 = 1;
@@ -48,7 +49,7 @@ const WAKES: u64 = 0xffff_ffff << 8;
 const REF: u64 = 1 << 40;
 
 /// Half of the wake count's range: from here on wakers fold it back. The models reach it with three wakes.
-const FOLD_AT: u64 = if cfg!(epicycle_loom) { 2 } else { 1 << 31 };
+const FOLD_AT: u64 = if MODELLED { 2 } else { 1 << 31 };
 /// Half of the reference count's range: a leak of wakers is caught here, long before it wraps.
 const MAX_REFS: u64 = 1 << 23;
 
