@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::metrics::{self, Metrics};
 use crate::event_loop::LoopHandle;
 use crate::scheduler::{self, Anchor, Missing};
-use crate::task::{Handle, Task};
+use crate::task::{Handle, Task, TaskInfo};
 
 /// A handle to a runtime: cheap to clone, for any thread.
 ///
@@ -102,6 +102,21 @@ impl RuntimeHandle {
     /// The loops, by index.
     pub fn loops(&self) -> &[LoopHandle] {
         &self.anchor.shared.handles
+    }
+
+    /// The tasks that have not ended, loop by loop. Each loop's part is of one moment.
+    ///
+    /// Counterpart: asyncio's `all_tasks`.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let task = rt.block_on(async { epicycle::task::Builder::new().name("waiting").spawn(std::future::pending::<()>()) });
+    /// let all = rt.handle().all_tasks();
+    /// assert!(all.iter().any(|info| info.id == task.id() && info.name == "waiting"));
+    /// ```
+    pub fn all_tasks(&self) -> Vec<TaskInfo> {
+        let remotes = &self.anchor.shared.remotes;
+        remotes.iter().flat_map(|remote| [remote.live().infos(), remote.pinned().infos()]).flatten().collect()
     }
 
     /// Figures of all loops, as of now.

@@ -23,7 +23,7 @@ use crate::scheduler::Shared;
 pub struct Metrics {
     /// By loop.
     pub loops: Vec<LoopMetrics>,
-    /// Tasks that have not ended.
+    /// Tasks that have not ended; the root of `block_on`, readers, writers and callbacks that wait for their time included.
     pub alive_tasks: usize,
     /// Handles that wait in the global queue.
     pub injector_depth: usize,

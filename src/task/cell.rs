@@ -325,6 +325,18 @@ impl Header {
         }
     }
 
+    pub(super) fn is_task(&self) -> bool {
+        self.kind == Kind::Task
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
+    pub(super) fn location(&self) -> &'static Location<'static> {
+        self.location
+    }
+
     pub(super) fn set_live_key(&self, key: u32) {
         // Ordering: Relaxed: written by the spawner or the first run, read at completion, which those happen before.
         self.live_key.store(key, Ordering::Relaxed);

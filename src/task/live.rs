@@ -6,11 +6,34 @@
 //! *Threads.* Any: a thief completes tasks of this list. The lock is taken twice a task and by its own loop nearly
 //! always. *Ordering.* The lock's.
 
+use std::panic::Location;
+
 use slab::Slab;
 
-use super::RawTask;
+use super::cell::Header;
+use super::{Id, RawTask};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicUsize, Ordering};
+
+/// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// Its id.
+    pub id: Id,
+    /// The name it was given, or `Task-N`.
+    pub name: String,
+    /// Where it was spawned.
+    pub location: &'static Location<'static>,
+    /// Whether it stays on one loop.
+    pub pinned: bool,
+}
+
+impl TaskInfo {
+    fn of(header: &Header) -> Self {
+        Self { id: header.id(), name: header.name(), location: header.location(), pinned: header.is_pinned() }
+    }
+}
 
 /// The key of a task that is in no list.
 pub(super) const NO_KEY: u32 = u32::MAX;
@@ -65,6 +88,13 @@ impl LiveList {
     /// Exact, under the lock.
     pub(crate) fn is_empty(&self) -> bool {
         self.inner.lock().tasks.is_empty()
+    }
+
+    /// What is alive, at one moment.
+    pub(crate) fn infos(&self) -> Vec<TaskInfo> {
+        let inner = self.inner.lock();
+        let tasks = inner.tasks.iter().map(|(_, task)| task.header());
+        tasks.filter(|header| header.is_task()).map(TaskInfo::of).collect()
     }
 
     /// Lets nothing in from now on.

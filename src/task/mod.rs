@@ -45,6 +45,7 @@ pub(crate) use callback::Once;
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};
 pub(crate) use handle::ReadyHandle;
 pub(crate) use live::LiveList;
+pub use live::TaskInfo;
 pub(crate) use report::{ExceptionHandler, payload_text, report_to};
 
 /// How a cell reaches its queue. Implemented by the rooms above.
