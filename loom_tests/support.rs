@@ -12,7 +12,7 @@ use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdUsize, Ordering::Relaxed};
 use std::task::{Wake, Waker};
 
-use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::AtomicU32;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, ThreadId};
 
@@ -143,6 +143,10 @@ impl Hub {
         &self.live
     }
 
+    pub(super) fn push(&self, handle: ReadyHandle) {
+        self.queue.lock().unwrap().push_back(handle);
+    }
+
     pub(super) fn pop(&self) -> Option<ReadyHandle> {
         self.queue.lock().unwrap().pop_front()
     }
@@ -181,18 +185,18 @@ impl Hub {
 pub(super) struct Home {
     hub: Arc<Hub>,
     /// Read by each use, written without synchronisation by the drop: a use that the drop does not come after is a race.
-    alive: AtomicBool,
+    alive: AtomicU32,
 }
 
 impl Home {
     pub(super) fn of(hub: &Arc<Hub>) -> Self {
-        Self { hub: hub.clone(), alive: AtomicBool::new(true) }
+        Self { hub: hub.clone(), alive: AtomicU32::new(1) }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.alive.with_mut(|alive| *alive = false);
+        self.alive.with_mut(|alive| *alive = 0);
         self.hub.freed.add();
     }
 }

@@ -482,7 +482,8 @@ common::flavours! {
     }
 
     fn c10_drop_joins_all_threads(flavour: Flavour) {
-        let name = format!("jn{:?}", flavour).chars().take(11).collect::<String>();
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("join{}x", NEXT.fetch_add(1, SeqCst));
         let rt = common::builder!().thread_name(name.clone()).build().unwrap();
         rt.block_on(async { sleep(MS).await; epicycle::run_in_executor(|| ()).await.unwrap() });
         assert!(common::threads_named(&name).len() >= flavour.loops() - 1);

@@ -173,12 +173,13 @@ fn close(core: &Rc<LoopCore>) {
     loop {
         let unpinned = remote.live().cancel_all();
         let travellers = core.drop_pinned();
-        if !unpinned && travellers.is_empty() {
+        let posts = remote.inbox().close();
+        if !unpinned && travellers.is_empty() && posts.is_empty() {
             break;
         }
-        drop(travellers);
+        // Their destructors may queue something here again.
+        drop((travellers, posts));
     }
-    drop(remote.inbox().close());
 }
 
 impl Drop for EventLoop {

@@ -78,13 +78,14 @@ pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     loop {
         remote.live().cancel_all();
         let travellers = core.drop_pinned();
-        if travellers.is_empty() {
+        let posts = remote.inbox().close();
+        if travellers.is_empty() && posts.is_empty() {
             break;
         }
-        drop(travellers);
+        // Their destructors may queue something here again.
+        drop((travellers, posts));
     }
     core.close();
-    drop(remote.inbox().close());
 }
 
 // ---- block_on ----------------------------------------------------------------------------------------------------------

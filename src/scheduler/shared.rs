@@ -185,7 +185,7 @@ impl Schedule for StealableHome {
 
     fn target(&self) -> Target {
         current::with(|core| match core {
-            Some(core) if core.fleet() == self.0.shared.fleet() => Target::Own(core.clone()),
+            Some(core) if core.fleet() == self.0.shared.fleet() && !core.is_closed() => Target::Own(core.clone()),
             _ => Target::Anyone(self.0.clone()),
         })
     }
