@@ -121,7 +121,7 @@ fn an_idle_task_is_woken_meanwhile() {
             let _guard = guard;
             std::future::pending::<()>().await;
         };
-        let mut task = Task::new(launch(future, Home::of(&hub), new_task(Kind::Task, false, true)));
+        let mut task = Task::<()>::new(launch(future, Home::of(&hub), new_task(Kind::Task, false, true)));
         hub.run_all();
         let waker = task.waker();
         let waking = thread::spawn(move || waker.wake());

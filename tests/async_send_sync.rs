@@ -126,13 +126,13 @@ fn bounds_of_the_public_functions(rt: &Runtime, event_loop: &EventLoop, other: &
     });
     let _: Rc<i32> = rt.handle().block_on(async { out.clone() });
     let _: Rc<i32> = epicycle::run(async { out.clone() });
-    let _: Task<Rc<i32>> = epicycle::spawn_local(async move { out });
-    let _: Task<Rc<u8>> = event_loop.spawn_local(async { Rc::new(1) });
-    let _: Task<Cell<u8>> = epicycle::spawn(async { Cell::new(1) });
-    let _: Task<Cell<u8>> = rt.spawn(async { Cell::new(1) });
-    let _: Task<Cell<u8>> = rt.handle().spawn(async { Cell::new(1) });
+    let _task: Task<Rc<i32>> = epicycle::spawn_local(async move { out });
+    let _task: Task<Rc<u8>> = event_loop.spawn_local(async { Rc::new(1) });
+    let _task: Task<Cell<u8>> = epicycle::spawn(async { Cell::new(1) });
+    let _task: Task<Cell<u8>> = rt.spawn(async { Cell::new(1) });
+    let _task: Task<Cell<u8>> = rt.handle().spawn(async { Cell::new(1) });
     // LoopHandle::spawn_local: the maker is Send, its future need not be.
-    let _: Task<u8> = other.spawn_local(|| {
+    let _task: Task<u8> = other.spawn_local(|| {
         let local = Rc::new(1);
         async move { *local }
     });
@@ -150,8 +150,8 @@ fn bounds_of_the_public_functions(rt: &Runtime, event_loop: &EventLoop, other: &
         let _ = calls;
     })?;
     let _: bool = event_loop.remove_reader(std::io::stdin());
-    event_loop.add_writer(&std::io::stdout(), || ())?;
-    let _: bool = event_loop.remove_writer(&std::io::stdout());
+    event_loop.add_writer(std::io::stdout(), || ())?;
+    let _: bool = event_loop.remove_writer(std::io::stdout());
     let task = epicycle::spawn(async { 1 });
     task.add_done_callback(|outcome: Outcome| {
         let (_a, _b) = (outcome, outcome);

@@ -38,8 +38,8 @@ fn panic_file(f: impl FnOnce()) -> String {
     let result = catch_unwind(AssertUnwindSafe(f));
     std::panic::set_hook(Box::new(move |info| old(info)));
     assert!(result.is_err(), "a panic was expected");
-    let file = place.lock().unwrap().clone();
-    file
+    let file = place.lock().unwrap();
+    file.clone()
 }
 
 #[test]

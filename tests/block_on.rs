@@ -2,6 +2,9 @@
 //!
 //! "Tenancy" is the time one thread spends as the driver of loop 0. Threads: each test says which thread does what.
 
+// Tasks are handed out of block_on on purpose.
+#![allow(clippy::async_yields_async)]
+
 mod common;
 
 use std::cell::{Cell, RefCell};

@@ -1099,3 +1099,28 @@ fn n10_s3_21_a_panicking_callback_is_reported_with_its_text_and_place() {
         assert_eq!(reports.all().len(), 2, "once each");
     });
 }
+
+#[test]
+fn s3_21_a_slow_handle_is_reported_in_debug_mode() {
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let reports = Reports::new();
+        event_loop.set_exception_handler(Some(Box::new(reports.handler())));
+        event_loop.call_soon(|| thread::sleep(15 * MS));
+        event_loop.run_once(Some(MS));
+        assert!(reports.all().is_empty(), "not without debug mode");
+        event_loop.set_debug(Some(10 * MS));
+        event_loop.call_soon(|| thread::sleep(15 * MS));
+        event_loop.call_soon(|| ());
+        event_loop.run_once(Some(MS));
+        let all = reports.all();
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].message().starts_with("Executing <") && all[0].message().contains("took 0.0"), "{}", all[0]);
+        assert!(all[0].location().is_some_and(|place| place.file().ends_with("event_loop.rs")));
+        event_loop.set_debug(None);
+        event_loop.call_soon(|| thread::sleep(15 * MS));
+        event_loop.run_once(Some(MS));
+        assert_eq!(reports.all().len(), 1);
+        event_loop.close();
+    });
+}

@@ -51,6 +51,9 @@ async fn works(rt: &Runtime) {
     assert_eq!(epicycle::run_in_executor(|| 2).await.unwrap(), 2);
 }
 
+/// What a thread-local does when its thread ends.
+type LastWords = OnDrop<Box<dyn FnMut()>>;
+
 /// A panic payload whose destructor panics too.
 struct Bomb(&'static str);
 
@@ -335,7 +338,7 @@ common::flavours! {
     }
 
     fn c09_b13_a_wake_from_a_thread_local_destructor_is_a_remote_wake(rt: Runtime) {
-        thread_local! { static LAST: RefCell<Option<OnDrop<Box<dyn FnMut()>>>> = const { RefCell::new(None) } }
+        thread_local! { static LAST: RefCell<Option<LastWords>> = const { RefCell::new(None) } }
         /// Arms the destructor of this thread to run `work`.
         fn at_exit(work: impl FnMut() + 'static) {
             LAST.with(|last| *last.borrow_mut() = Some(OnDrop(Box::new(work))));
@@ -386,7 +389,7 @@ common::flavours! {
 
     fn b10_use_in_a_thread_local_destructor_is_told_apart_from_no_context(rt: Runtime) {
         // Whatever it answers there, it must not panic or hang.
-        thread_local! { static LAST: RefCell<Option<OnDrop<Box<dyn FnMut()>>>> = const { RefCell::new(None) } }
+        thread_local! { static LAST: RefCell<Option<LastWords>> = const { RefCell::new(None) } }
         let (handle, answer) = (rt.handle(), Arc::new(Mutex::new(None)));
         let slot = answer.clone();
         thread::spawn(move || {
@@ -475,4 +478,39 @@ fn the_bad_wakers_are_bad() {
         std::panic::catch_unwind(|| drop(Waker::from(Arc::new(BadWaker { on_wake: false, on_drop: true })))).is_err()
     );
     assert!(matches!(Poll::Ready(()), Poll::Ready(())));
+}
+
+#[test]
+fn c09_n10_n11_a_loop_of_its_own_has_a_handler_of_its_own() {
+    common::with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let reports = Reports::new();
+        event_loop.set_exception_handler(Some(Box::new(reports.handler())));
+        event_loop.call_soon(|| panic!("in a callback"));
+        event_loop.call_later(MS, || panic!("in a timer"));
+        drop(event_loop.spawn_local(async { panic!("in a task") }));
+        event_loop.run_until_complete(sleep(5 * MS)).unwrap();
+        for text in ["in a callback", "in a timer", "in a task"] {
+            assert_eq!(reports.of_panic(text), 1, "{text}")
+        }
+        event_loop.call_exception_handler(&epicycle::ErrorContext::new("by hand"));
+        assert!(reports.all().iter().any(|report| report.message() == "by hand"));
+        // One that fails gives way to the default one, for that report; `None` brings the default one back.
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = calls.clone();
+        event_loop.set_exception_handler(Some(Box::new(move |_| {
+            count.fetch_add(1, SeqCst);
+            panic!("in the handler")
+        })));
+        for _ in 0..2 {
+            event_loop.call_soon(|| panic!("again"));
+        }
+        event_loop.run_once(Some(MS));
+        assert_eq!(calls.load(SeqCst), 2);
+        event_loop.set_exception_handler(None);
+        event_loop.call_soon(|| panic!("to the log"));
+        event_loop.run_once(Some(MS));
+        assert_eq!((calls.load(SeqCst), reports.of_panic("to the log")), (2, 0));
+        event_loop.close();
+    });
 }

@@ -416,7 +416,7 @@ fn b09_run_is_a_whole_life() {
 #[test]
 fn b10_outside_a_runtime_there_is_no_context() {
     with_timeout(|| {
-        let error = RuntimeHandle::try_current().err().expect("none here");
+        let error = RuntimeHandle::try_current().expect_err("none here");
         assert!(error.is_missing_context() && !error.is_thread_local_destroyed() && !error.to_string().is_empty());
         panics_with(NO_RUNTIME, RuntimeHandle::current);
         panics_with(NO_RUNTIME, || spawn(async {}));

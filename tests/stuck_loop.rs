@@ -452,6 +452,9 @@ fn c07_work_of_a_stuck_loop_is_served_with_all_peers_busy() {
     });
 }
 
+/// Starts what is measured and gives the moment from which it is late.
+type Measured = Box<dyn FnOnce() -> Instant>;
+
 #[test]
 fn c07_the_times_it_names() {
     // Latencies of a loop 0 that is stuck in a handle, with idle peers (1 ms) and with busy ones (10 ms).
@@ -475,7 +478,7 @@ fn c07_the_times_it_names() {
                 Vec::new()
             };
             let measure =
-                |what: &str, work: &dyn Fn(Arc<Mutex<Option<Instant>>>, Gate) -> Box<dyn FnOnce() -> Instant>| {
+                |what: &str, work: &dyn Fn(Arc<Mutex<Option<Instant>>>, Gate) -> Measured| {
                     common::assert_latency(&format!("{what}, peers busy: {busy}"), bound, 30, || {
                         rt.block_on(async {
                             // Let everybody settle: parked peers if idle.

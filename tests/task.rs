@@ -653,6 +653,43 @@ common::flavours! {
         });
     }
 
+    fn s1_10_n88_all_tasks_shows_each_from_spawn_to_completion(rt: Runtime) {
+        let handle = rt.handle();
+        let listed = |id: task::Id| handle.all_tasks().iter().filter(|info| info.id == id).count();
+        rt.block_on(async {
+            let flag = Flag::new();
+            let tasks: Vec<Task<()>> = (0..20).map(|i| match i % 3 {
+                0 => spawn(flag.wait()),
+                1 => spawn_local(flag.wait()),
+                _ => { let wait = flag.wait(); rt.loops()[i % rt.loops().len()].spawn_local(move || wait) }
+            }).collect();
+            eventually_async("all wait", || flag.waiters() == 20).await;
+            for task in &tasks { assert_eq!(listed(task.id()), 1) }
+            let named = task::Builder::new().name("find me").spawn(pending::<()>());
+            assert!(handle.all_tasks().iter().any(|info| info.id == named.id() && info.name == "find me"));
+            assert!(named.cancel());
+            flag.set();
+            let ids: Vec<_> = tasks.iter().map(|task| task.id()).collect();
+            for task in tasks { task.await.unwrap() }
+            eventually_async("none is left", || ids.iter().all(|id| listed(*id) == 0)).await;
+        });
+        // Consistent while others spawn and finish.
+        let rt = Arc::new(rt);
+        let stop = Flag::new();
+        let driver = { let (rt, stop) = (rt.clone(), stop.clone()); thread::spawn(move || rt.block_on(stop.wait())) };
+        let keeper = rt.spawn(pending::<()>());
+        let churn = { let rt = rt.clone(); thread::spawn(move || for _ in 0..3000 { rt.spawn(async { yield_now().await }); }) };
+        while !churn.is_finished() {
+            let all = rt.handle().all_tasks();
+            assert_eq!(all.iter().filter(|info| info.id == keeper.id()).count(), 1);
+            let ids: HashSet<_> = all.iter().map(|info| info.id).collect();
+            assert_eq!(ids.len(), all.len(), "none twice");
+        }
+        churn.join().unwrap();
+        stop.set();
+        driver.join().unwrap();
+    }
+
     fn b12_a_task_awaited_by_another_loop_gives_its_value(rt: Runtime) {
         rt.block_on(async {
             for event_loop in rt.loops() {

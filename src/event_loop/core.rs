@@ -41,6 +41,8 @@ pub(crate) struct LoopCore {
     watches: RefCell<Watches>,
     /// When the clock was last read, in nanoseconds.
     pub(super) now: Cell<u64>,
+    /// When a wait last ended for a timer.
+    pub(super) woke_for_timer: Cell<u64>,
     /// How many handles to run before the next look at the clock, and how many were since the last.
     pub(super) stride: Cell<u32>,
     pub(super) since: Cell<u32>,
@@ -76,6 +78,7 @@ impl LoopCore {
             looking: RefCell::new(Some(Events::with_capacity(EVENTS_LOOKING))),
             watches: RefCell::default(),
             now: Cell::new(clock::now()),
+            woke_for_timer: Cell::new(0),
             stride: Cell::new(1),
             since: Cell::new(0),
             handle_nanos: Cell::new(0),
@@ -141,7 +144,7 @@ impl LoopCore {
         let task = spawn_cell(Once::new(fire), self.home(), new);
         let handle = task.into_handle();
         if task.bind(&self.home()) {
-            timer.set(Some(Timer::arm(&self.devices, when, task.waker())));
+            timer.set(Some(Timer::arm(self.devices.clone(), when, task.waker())));
         } else {
             handle.cancel();
         }

@@ -197,24 +197,24 @@ pub(crate) struct Timer {
 
 impl Timer {
     /// Arms `waker` for `deadline` on `home`; on a closed loop it is woken at once.
-    pub(crate) fn arm(home: &Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
+    pub(crate) fn arm(home: Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
         let deadline = clock::nanos(deadline);
         let timers = home.timers();
         let mut heap = timers.heap.lock();
         if heap.closed {
             drop(heap);
             waker.wake();
-            return Self { home: home.clone(), slot: u32::MAX, sequence: u64::MAX };
+            return Self { home, slot: u32::MAX, sequence: u64::MAX };
         }
         let earliest = deadline < heap.next();
         let (slot, sequence) = heap.insert(deadline, waker);
         timers.publish(&heap);
         drop(heap);
-        if earliest && !current::is_on(home) {
+        if earliest && !current::is_on(&home) {
             // It may be asleep with a later deadline.
             home.unpark();
         }
-        Self { home: home.clone(), slot, sequence }
+        Self { home, slot, sequence }
     }
 
     /// Has `waker` woken instead, if it is another. False: the timer has fired, or its loop is gone.
@@ -235,18 +235,22 @@ impl Timer {
     }
 }
 
-impl Drop for Timer {
-    fn drop(&mut self) {
+impl Timer {
+    /// Cancels; gives back the waker, unless the timer has fired.
+    pub(crate) fn take(&self) -> Option<Waker> {
         let timers = self.home.timers();
         let mut heap = timers.heap.lock();
-        let Some(entry) = heap.entry(self.slot, self.sequence) else {
-            return;
-        };
-        let at = entry.at as usize;
+        let at = heap.entry(self.slot, self.sequence)?.at as usize;
         let waker = heap.remove(at);
         heap.cancelled += 1;
         timers.publish(&heap);
-        drop(heap);
-        drop(waker);
+        Some(waker)
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // The waker is dropped here, after the lock.
+        drop(self.take());
     }
 }

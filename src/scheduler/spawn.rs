@@ -221,12 +221,14 @@ impl Future for YieldNow {
 /// The loop on which a socket or timer made here should live: this thread's, if it belongs to the current runtime; else one
 /// of that runtime's that has a thread.
 pub(crate) fn try_home() -> Option<Arc<Remote>> {
-    let anchor = current_anchor();
-    current::with(|core| match (&anchor, core) {
-        (None, core) => core.map(|core| core.remote().clone()),
-        (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => Some(core.remote().clone()),
-        (Some(anchor), _) => Some(anchor.shared.present_home().clone()),
-    })
+    let choose = |anchor: Option<&Arc<Anchor>>| {
+        current::with(|core| match (anchor, core) {
+            (None, core) => core.map(|core| core.remote().clone()),
+            (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => Some(core.remote().clone()),
+            (Some(anchor), _) => Some(anchor.shared.present_home().clone()),
+        })
+    };
+    context::with(choose).flatten()
 }
 
 /// As [`try_home`].

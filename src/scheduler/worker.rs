@@ -254,6 +254,7 @@ impl Worker {
         self.searching.set(woken.invited);
         self.shared.start_watch(woken.new_watcher);
         self.core.read_clock();
+        self.core.note_wait();
         self.core.take_posts();
         let batch = self.core.dispatch_wait(waited, events);
         self.note_look();
@@ -296,7 +297,7 @@ impl Worker {
 
     /// When this loop has to wake by itself: for its own timers, and as the custodian for an absent loop's.
     fn deadline(&self) -> u64 {
-        let own = self.remote().timers().next();
+        let own = self.core.spaced(self.remote().timers().next());
         if self.index != CUSTODIAN {
             return own;
         }

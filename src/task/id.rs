@@ -8,6 +8,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::primitive::MODELLED;
+
 /// How many ids a thread takes from the shared counter at a time, so that spawning touches no shared line.
 const BLOCK: u64 = 1024;
 
@@ -84,7 +86,8 @@ pub fn try_id() -> Option<Id> {
 
 /// Says that this thread is inside task `id` until the guard goes.
 pub(super) fn enter(id: Option<Id>) -> Entered {
-    Entered(CURRENT.replace(id))
+    // A model's threads take turns on one real thread, whose own this is.
+    Entered(CURRENT.replace(if MODELLED { None } else { id }))
 }
 
 pub(super) struct Entered(Option<Id>);

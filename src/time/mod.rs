@@ -52,7 +52,7 @@ fn saturating_add(start: Instant, duration: Duration) -> Instant {
 /// for its owners, since an exhausted budget must not hide a timeout.
 struct Alarm {
     deadline: Instant,
-    /// The runtime it was created in, or first polled in; it serves it when the polling thread belongs to none.
+    /// The runtime it was created in; it serves it when the polling thread belongs to none.
     birth: Option<Arc<Anchor>>,
     armed: Option<Armed>,
 }
@@ -63,8 +63,6 @@ struct Armed {
     /// place then. A deadline that is pushed back by every message costs one spurious poll per period, not two visits
     /// to the heap per message.
     until: Instant,
-    /// Kept for a `reset` to an earlier deadline that no poll follows.
-    waker: Waker,
 }
 
 impl Alarm {
@@ -91,18 +89,14 @@ impl Alarm {
         }
         if let Some(armed) = &mut self.armed {
             if armed.until <= self.deadline && armed.timer.update(cx.waker()) {
-                armed.waker.clone_from(cx.waker());
                 return Poll::Pending;
             }
             // It fired for an earlier deadline, or its loop is gone: arm it afresh.
             self.armed = None;
         }
         if self.deadline - now < NEVER {
-            if self.birth.is_none() {
-                self.birth = scheduler::try_current().ok();
-            }
             let home = self.home().unwrap_or_else(scheduler::home);
-            self.armed = Some(Armed::new(&home, self.deadline, cx.waker().clone()));
+            self.armed = Some(Armed::new(home, self.deadline, cx.waker().clone()));
         }
         Poll::Pending
     }
@@ -111,11 +105,12 @@ impl Alarm {
     fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
         let Some(armed) = self.armed.take_if(|armed| deadline < armed.until) else { return };
-        drop(armed.timer);
+        // One that has fired has woken its task, which will look for itself.
+        let Some(waker) = armed.timer.take() else { return };
         match self.home() {
-            Some(home) => self.armed = Some(Armed::new(&home, deadline, armed.waker)),
-            // Nowhere to arm: let the task look for itself.
-            None => armed.waker.wake(),
+            Some(home) => self.armed = Some(Armed::new(home, deadline, waker)),
+            // Nowhere to arm.
+            None => waker.wake(),
         }
     }
 
@@ -126,7 +121,7 @@ impl Alarm {
 }
 
 impl Armed {
-    fn new(home: &Arc<Remote>, until: Instant, waker: Waker) -> Self {
-        Self { timer: Timer::arm(home, until, waker.clone()), until, waker }
+    fn new(home: Arc<Remote>, until: Instant, waker: Waker) -> Self {
+        Self { timer: Timer::arm(home, until, waker), until }
     }
 }
