@@ -477,19 +477,18 @@ fn c07_the_times_it_names() {
             } else {
                 Vec::new()
             };
-            let measure =
-                |what: &str, work: &dyn Fn(Arc<Mutex<Option<Instant>>>, Gate) -> Measured| {
-                    common::assert_latency(&format!("{what}, peers busy: {busy}"), bound, 30, || {
-                        rt.block_on(async {
-                            // Let everybody settle: parked peers if idle.
-                            sleep(2 * MS).await;
-                            let (at, gate) = (Arc::new(Mutex::new(None)), Gate::new());
-                            let due = work(at.clone(), gate.clone())();
-                            gate.wait();
-                            at.lock().unwrap().unwrap().saturating_duration_since(due)
-                        })
-                    });
-                };
+            let measure = |what: &str, work: &dyn Fn(Arc<Mutex<Option<Instant>>>, Gate) -> Measured| {
+                common::assert_latency(&format!("{what}, peers busy: {busy}"), bound, 30, || {
+                    rt.block_on(async {
+                        // Let everybody settle: parked peers if idle.
+                        sleep(2 * MS).await;
+                        let (at, gate) = (Arc::new(Mutex::new(None)), Gate::new());
+                        let due = work(at.clone(), gate.clone())();
+                        gate.wait();
+                        at.lock().unwrap().unwrap().saturating_duration_since(due)
+                    })
+                });
+            };
             measure("a queued task", &|at, gate| {
                 Box::new(move || {
                     let due = Instant::now();

@@ -270,7 +270,9 @@ common::flavours! {
             let guard = probe.guard();
             let flag = Flag::new();
             let wait = flag.clone();
-            let outer = spawn(async { async { async move { let _guard = guard; wait.wait().await }.await }.await });
+            async fn inner(guard: common::DropGuard, wait: Flag) { let _guard = guard; wait.wait().await }
+            async fn middle(guard: common::DropGuard, wait: Flag) { inner(guard, wait).await }
+            let outer = spawn(middle(guard, wait));
             eventually_async("it waits", || flag.waiters() == 1).await;
             assert!(outer.cancel());
             assert!(outer.await.unwrap_err().is_cancelled());

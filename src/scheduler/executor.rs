@@ -28,6 +28,8 @@ struct Inner {
     queue: VecDeque<ReadyHandle>,
     threads: HashMap<u64, Option<JoinHandle<()>>>,
     last_thread: u64,
+    /// Threads that ended during the shutdown, to be joined.
+    ended: Vec<JoinHandle<()>>,
     idle: usize,
     /// Wake-ups given to idle threads that have not come yet.
     called: usize,
@@ -109,10 +111,13 @@ impl Executor {
             job.run();
         }
         drop(entered);
-        // Removing our own handle detaches us: nothing of the runtime is touched from here on.
-        let own = self.inner.lock().threads.remove(&id);
-        self.ended.notify_all();
-        drop(own);
+        let mut inner = self.inner.lock();
+        let own = inner.threads.remove(&id);
+        if inner.closed {
+            // Whoever shuts down joins us.
+            inner.ended.extend(own.flatten());
+            self.ended.notify_all();
+        } // Else dropping our own handle detaches us: nothing of the runtime is touched from here on.
     }
 
     fn next_job(&self, keep_alive: Duration) -> Option<ReadyHandle> {
@@ -142,8 +147,8 @@ impl Executor {
     }
 
     /// Refuses new jobs, cancels the queued ones, and waits for the running ones until `deadline` (`None`: as long as it
-    /// takes). True if all threads have ended.
-    pub(crate) fn shut_down(&self, deadline: Option<Instant>) -> bool {
+    /// takes); then joins their threads.
+    pub(crate) fn shut_down(&self, deadline: Option<Instant>) {
         let queue = {
             let mut inner = self.inner.lock();
             inner.closed = true;
@@ -157,12 +162,18 @@ impl Executor {
                 None => self.ended.wait(&mut inner),
                 Some(deadline) => {
                     if self.ended.wait_until(&mut inner, deadline).timed_out() {
-                        return inner.threads.is_empty();
+                        return;
                     }
                 }
             }
         }
-        true
+        let ended = std::mem::take(&mut inner.ended);
+        drop(inner);
+        let own = thread::current().id();
+        for thread in ended.into_iter().filter(|thread| thread.thread().id() != own) {
+            // A job's panic is in its task.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -52,8 +52,10 @@ fn saturating_add(start: Instant, duration: Duration) -> Instant {
 /// for its owners, since an exhausted budget must not hide a timeout.
 struct Alarm {
     deadline: Instant,
-    /// The runtime it was created in; it serves it when the polling thread belongs to none.
+    /// The runtime it was created in, or first polled in; it serves it when the polling thread belongs to none.
     birth: Option<Arc<Anchor>>,
+    /// Whether to remember that: not for a timeout, which is polled where its future is.
+    travels: bool,
     armed: Option<Armed>,
 }
 
@@ -67,11 +69,12 @@ struct Armed {
 
 impl Alarm {
     fn new(deadline: Instant) -> Self {
-        Self { deadline, birth: None, armed: None }
+        Self { deadline, birth: None, travels: false, armed: None }
     }
 
     /// Remembers the current runtime, if there is one, for a waiter that will be polled outside of any.
     fn with_birth(mut self) -> Self {
+        self.travels = true;
         self.birth = scheduler::try_current().ok();
         self
     }
@@ -95,6 +98,9 @@ impl Alarm {
             self.armed = None;
         }
         if self.deadline - now < NEVER {
+            if self.travels && self.birth.is_none() {
+                self.birth = scheduler::try_current().ok();
+            }
             let home = self.home().unwrap_or_else(scheduler::home);
             self.armed = Some(Armed::new(home, self.deadline, cx.waker().clone()));
         }
