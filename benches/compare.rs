@@ -8,7 +8,7 @@
 mod support;
 
 use std::error::Error;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -194,18 +194,25 @@ fn parent(options: &Options) -> Result<()> {
                 if runtime == BARE && workload.bare.is_none() {
                     continue;
                 }
-                eprint!("\x1b[2K\rround {}/{rounds} {} on {runtime}", round + 1, workload.key);
+                progress(&format!("round {}/{rounds} {} on {runtime}", round + 1, workload.key));
                 report.add(workload.key, runtime, run_child(workload.key, runtime, quick)?);
             }
         }
     }
-    eprint!("\x1b[2K\r");
+    progress("");
     println!("{}", report.markdown());
     if !smoke {
         report.write_json(&options.json)?;
         println!("All samples are in {}.", options.json.display());
     }
     if smoke && report.failed() { Err("a workload failed".into()) } else { Ok(()) }
+}
+
+/// Replaces the last line of a terminal; nothing in a log.
+fn progress(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\x1b[2K\r{text}");
+    }
 }
 
 fn wanted(filters: &[String], key: &str) -> bool {

@@ -15,7 +15,7 @@ use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 
 pub(crate) const READABLE: u64 = 1;
-pub(super) const WRITABLE: u64 = 1 << 1;
+pub(crate) const WRITABLE: u64 = 1 << 1;
 pub(super) const READ_CLOSED: u64 = 1 << 2;
 pub(super) const WRITE_CLOSED: u64 = 1 << 3;
 /// The loop is gone; every wait ends with an error.

@@ -174,6 +174,7 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
         }
     } else {
         while !shared.is_closing() && !core.take_stop() {
+            core.spin(shared.options.spin, || shared.is_closing());
             let _ = core.turn(
                 None,
                 || shared.is_closing(),

@@ -128,11 +128,11 @@ impl Idle {
         self.invited[index].load(Ordering::Relaxed)
     }
 
-    /// Whether this parked loop is the watcher, and goes on being it: not if nobody runs any more.
-    pub(crate) fn keep_watch(&self, index: usize) -> bool {
+    /// Whether this parked loop is the watcher, and goes on being it: not if it `may_resign` and nobody runs.
+    pub(crate) fn keep_watch(&self, index: usize, may_resign: bool) -> bool {
         let mut set = self.set.lock();
         let watches = set.watcher == Some(index);
-        if watches && self.census().running == 0 {
+        if watches && may_resign && self.census().running == 0 {
             set.watcher = None;
             return false;
         }

@@ -37,6 +37,10 @@ const SHARE_FLOOR: u64 = 20_000;
 /// What a handle is taken to cost before one was measured, in nanoseconds.
 const HANDLE_GUESS: u64 = 1_000;
 
+/// How many ticks in a row must find nobody running before the watcher resigns: a loop that sleeps for microseconds between
+/// two events must not have it appointed anew each time.
+const QUIET_TICKS: u32 = 4;
+
 /// Loop 1 looks after loop 0 while that is absent.
 const CUSTODIAN: usize = 1;
 
@@ -275,13 +279,15 @@ impl Worker {
 
     /// Blocks, ticking while it is the watcher.
     fn wait(&self, poll: &mut PollSet, events: &mut Events) -> io::Result<()> {
+        let mut quiet_ticks = 0;
         loop {
             poll.wait(events, self.deadline())?;
             let woken = self.remote().parker().is_notified() || self.shared.is_closing() || !only_alarms(events);
             if woken || self.remote().timers().next_hint() <= self.core.read_clock() {
                 return Ok(());
             }
-            if !self.shared.idle.keep_watch(self.index) {
+            quiet_ticks = if self.shared.idle.census().running == 0 { quiet_ticks + 1 } else { 0 };
+            if !self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS) {
                 if self.custody_is_due() {
                     return Ok(());
                 }
@@ -321,11 +327,18 @@ impl Worker {
         self.index == CUSTODIAN && self.absent_deadline() <= self.core.now()
     }
 
-    /// Looks around for a while before parking, if the user asked for it. True if there is something to do.
+    /// Looks around for a while before parking, if the user asked for it. True if there is something to do. One loop at a
+    /// time, counted as a searcher: so nobody is woken for what it will find, and the spinners do not crowd out the workers.
     fn spin(&self) -> bool {
         let spin = self.shared.options.spin;
         if spin.is_zero() {
             return false;
+        }
+        if !self.searching.get() {
+            if self.shared.idle.census().searching > 0 || !self.shared.idle.try_search() {
+                return false;
+            }
+            self.searching.set(true);
         }
         let until = clock::now() + spin.as_nanos() as u64;
         while self.core.read_clock() < until {
@@ -334,6 +347,9 @@ impl Worker {
             self.core.expire_timers();
             self.find_work();
             if !self.core.ready().is_empty() || self.shared.is_closing() {
+                if self.searching.get() {
+                    self.end_search();
+                }
                 return true;
             }
             std::hint::spin_loop();
