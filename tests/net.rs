@@ -952,3 +952,20 @@ fn b10_sockets_need_a_runtime() {
     common::panics_with("no epicycle runtime", || block_on(UdpSocket::bind(LOCAL)));
     common::panics_with("no epicycle runtime", || UnixStream::pair());
 }
+
+#[test]
+fn b62_a_refused_second_registration_leaves_the_first_one_whole() {
+    common::with_timeout(|| {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        // One loop, so that all three would go to the same selector.
+        let rt = epicycle::Runtime::builder().worker_threads(1).build().unwrap();
+        rt.block_on(async {
+            let first = epicycle::net::Async::new(&ours).unwrap();
+            let second = epicycle::net::Async::new(&ours).unwrap_err();
+            assert_eq!(second.kind(), std::io::ErrorKind::AlreadyExists);
+            drop(first);
+            drop(epicycle::net::Async::new(&ours).expect("the first one took itself out"));
+        });
+    });
+}

@@ -486,7 +486,7 @@ common::flavours! {
         let name = format!("join{}x", NEXT.fetch_add(1, SeqCst));
         let rt = common::builder!().thread_name(name.clone()).build().unwrap();
         rt.block_on(async { sleep(MS).await; epicycle::run_in_executor(|| ()).await.unwrap() });
-        assert!(common::threads_named(&name).len() >= flavour.loops() - 1);
+        eventually("they are all up", || common::threads_named(&name).len() >= flavour.loops() - 1);
         drop(rt);
         assert_eq!(common::threads_named(&name).len(), 0);
     }

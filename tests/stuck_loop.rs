@@ -452,6 +452,17 @@ fn c07_work_of_a_stuck_loop_is_served_with_all_peers_busy() {
     });
 }
 
+/// How long this thread is kept off its CPU at most, in a while of wanting it all the time.
+fn longest_gap() -> Duration {
+    let (start, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+    while start.elapsed() < 60 * MS {
+        let now = Instant::now();
+        longest = longest.max(now - last);
+        last = now;
+    }
+    longest
+}
+
 /// Starts what is measured and gives the moment from which it is late.
 type Measured = Box<dyn FnOnce() -> Instant>;
 
@@ -477,6 +488,8 @@ fn c07_the_times_it_names() {
             } else {
                 Vec::new()
             };
+            // What the machine adds: with more busy threads than CPUs, whoever serves must first get a CPU.
+            let bound = if busy { bound + 2 * longest_gap() } else { bound };
             let measure = |what: &str, work: &dyn Fn(Arc<Mutex<Option<Instant>>>, Gate) -> Measured| {
                 common::assert_latency(&format!("{what}, peers busy: {busy}"), bound, 30, || {
                     rt.block_on(async {
@@ -789,7 +802,8 @@ fn c07_c02_what_loop_zero_left_is_served_with_all_others_busy() {
                 }
             });
         }
-        common::assert_latency("a sleep of an absent loop, all others busy", 10 * MS, 20, || {
+        let bound = 10 * MS + 2 * longest_gap();
+        common::assert_latency("a sleep of an absent loop, all others busy", bound, 20, || {
             let at = Arc::new(Mutex::new(None));
             let slot = at.clone();
             let due = rt.block_on(async {

@@ -113,6 +113,7 @@ impl Selector {
     pub(super) fn register(&self, descriptor: BorrowedFd<'_>, trigger: Trigger) -> io::Result<(Token, Arc<Readiness>)> {
         let fd = descriptor.as_raw_fd();
         let readiness = Arc::new(Readiness::new(trigger == Trigger::Edge));
+        let replaced;
         let token = {
             let mut sources = self.sources.lock();
             if sources.closed {
@@ -123,7 +124,7 @@ impl Selector {
             let entry = sources.slots.vacant_entry();
             let token = Token(entry.key() | user << SLOT_BITS);
             entry.insert(Source { token, readiness: readiness.clone() });
-            sources.by_fd.insert(fd, token);
+            replaced = sources.by_fd.insert(fd, token);
             // Ordering: Relaxed: a hint.
             self.count.store(sources.slots.len(), Ordering::Relaxed);
             token
@@ -136,6 +137,10 @@ impl Selector {
             Ok(()) => Ok((token, readiness)),
             Err(error) => {
                 self.forget(fd, token);
+                if let Some(owner) = replaced {
+                    // "Exists": the number is still its first user's.
+                    self.sources.lock().by_fd.entry(fd).or_insert(owner);
+                }
                 Err(error)
             }
         }

@@ -31,12 +31,13 @@ pub(crate) fn with<R>(f: impl FnOnce(Option<&Arc<Anchor>>) -> R) -> Option<R> {
 }
 
 pub(crate) fn enter(anchor: Arc<Anchor>) -> Entered {
-    let depth = ENTERED.with(|entered| {
+    let depth = ENTERED.try_with(|entered| {
         let mut entered = entered.borrow_mut();
         entered.push(anchor);
         entered.len()
     });
-    Entered { depth }
+    // On a thread that is ending there is no place for it, and nothing to leave.
+    Entered { depth: depth.unwrap_or(0) }
 }
 
 /// Pops when dropped.
@@ -50,6 +51,9 @@ pub(crate) struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        if self.depth == 0 {
+            return;
+        }
         let popped = ENTERED.try_with(|entered| {
             let mut entered = entered.borrow_mut();
             (entered.len() == self.depth).then(|| entered.pop())

@@ -7,6 +7,7 @@
 //! *Threads.* The driving thread. *Ordering.* Entering and leaving are transitions of the sleep protocol (`README.md`,
 //! "loop 0 comes and goes").
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{Location, resume_unwind};
 use std::pin::{Pin, pin};
@@ -19,9 +20,10 @@ use super::context;
 use super::shared::{Anchor, Shared};
 use super::tenancy::Queue;
 use super::worker::Worker;
+use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{LoopCore, Remote, current};
-use crate::task::catch;
+use crate::task::{ErrorContext, ReadyHandle, catch};
 
 /// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
 const GUEST: usize = usize::MAX;
@@ -221,10 +223,9 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     let travellers = core.drop_pinned();
     core.close();
     off();
-    let (stealable, posts) = travellers.into_iter().partition(|handle| handle.is_stealable());
     remote.parker().leave(); // SleepFence, as for a loop that parks
     let last_searcher = worker.retire();
-    hand_on(shared, remote, stealable, posts);
+    hand_on(shared, remote, travellers);
     if last_searcher || !shared.injector.is_empty() {
         // What was given while this loop was the one to find it.
         shared.invite();
@@ -239,22 +240,13 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     }
 }
 
-/// Queued handles of a loop that loses its driver.
-fn hand_on(
-    shared: &Shared,
-    remote: &Remote,
-    stealable: std::collections::VecDeque<crate::task::ReadyHandle>,
-    mut posts: std::collections::VecDeque<crate::task::ReadyHandle>,
-) {
-    if shared.has_peers() {
-        for handle in stealable {
-            shared.inject(handle);
-        }
-    } else {
-        // They wait for the next driver, in one queue, as they did.
-        let mut all = stealable;
-        all.append(&mut posts);
-        posts = all;
+/// What was queued on a loop that loses its driver: tasks go to the other loops, posts wait for the next driver. With one loop
+/// everything waits, in its order.
+fn hand_on(shared: &Shared, remote: &Remote, travellers: VecDeque<ReadyHandle>) {
+    let (stealable, posts): (VecDeque<_>, _) =
+        travellers.into_iter().partition(|handle| shared.has_peers() && handle.is_stealable());
+    for handle in stealable {
+        shared.inject(handle);
     }
     if !posts.is_empty() {
         remote.inbox().restore(posts);
@@ -268,9 +260,9 @@ fn give_to_custodian(shared: &Shared, remote: &Remote) {
         && cfg!(target_os = "linux")
     {
         let text = format!("loop 0 cannot be looked after while nobody is in block_on: {error}");
-        custodian.report(&crate::task::ErrorContext::new(text));
+        custodian.report(&ErrorContext::new(text));
     }
-    if remote.timers().next() != crate::event_loop::clock::NEVER || remote.selector().sources() > 0 {
+    if remote.timers().next() != NEVER || remote.selector().sources() > 0 {
         // It may sleep past the deadlines that it has just become responsible for.
         custodian.unpark();
     }
