@@ -1,5 +1,5 @@
 //! The loom models: one file per crossing, each with the property, the threads, the bound, and the bug that it is shown to
-//! catch by `seeded.sh`. `run.sh` runs them all, `run.sh NAME` one.
+//! catch by `seeded.py`. `run.sh` runs them all, `run.sh NAME` one.
 //!
 //! They use the engine's own parts (state word and cell, parker, inbox, idle set, injector, readiness, timers, tenancy).
 //! What those parts are composed to by code that makes system calls is transcribed, step by step, in `fleet.rs` and in the

@@ -21,7 +21,7 @@ use crate::event_loop::{Remote, Timer};
 const PAST_IT: u64 = NEVER - 1;
 
 fn remote() -> StdArc<Remote> {
-    Remote::new(0, false, None).expect("a selector")
+    Remote::new(0, false, None, crate::task::Observer::default()).expect("a selector")
 }
 
 fn soon() -> Instant {
@@ -37,7 +37,7 @@ fn fire_against_update_and_cancel() {
     check(|| {
         let remote = remote();
         let (first, second) = (Signal::new(), Signal::new());
-        let timer = StdArc::new(Timer::arm(&remote, soon(), first.waker()));
+        let timer = StdArc::new(Timer::arm(remote.clone(), soon(), first.waker()));
         let updating = thread::spawn({
             let (timer, second) = (timer.clone(), second.clone());
             move || timer.update(&second.waker())
@@ -72,14 +72,14 @@ fn a_late_cancel_spares_the_next_timer() {
     check(|| {
         let remote = remote();
         let (first, second) = (Signal::new(), Signal::new());
-        let timer = Timer::arm(&remote, soon(), first.waker());
+        let timer = Timer::arm(remote.clone(), soon(), first.waker());
         let cancelling = thread::spawn(move || drop(timer));
         let next = thread::spawn({
             let (remote, second) = (remote.clone(), second.clone());
             move || {
                 expire(&remote);
                 // Perhaps in the place of the first.
-                let timer = Timer::arm(&remote, soon(), second.waker());
+                let timer = Timer::arm(remote.clone(), soon(), second.waker());
                 assert!(timer.update(&second.waker()), "still armed");
                 timer
             }
@@ -100,7 +100,7 @@ fn a_sleeper_is_told_of_an_earlier_deadline() {
         let remote = remote();
         let arming = thread::spawn({
             let remote = remote.clone();
-            move || Timer::arm(&remote, soon(), Signal::new().waker())
+            move || Timer::arm(remote.clone(), soon(), Signal::new().waker())
         });
         // `Worker::park` as far as the wait; the wait itself is the kernel's.
         remote.parker().publish();

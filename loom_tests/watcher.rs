@@ -96,7 +96,7 @@ impl Loops {
         if census.running == 0 || census.parked == 0 {
             return;
         }
-        let watchers: Vec<_> = (0..3).filter(|&index| self.idle.keep_watch(index)).collect();
+        let watchers: Vec<_> = (0..3).filter(|&index| self.idle.keep_watch(index, true)).collect();
         assert_eq!(watchers.len(), 1, "{seen:?}: {watchers:?} watch");
         assert_eq!(seen[watchers[0]], (Is::Parked, true), "{seen:?}: {watchers:?} watches");
     }
@@ -145,12 +145,12 @@ fn loop_0_leaves_and_the_watcher_ticks() {
             |loops| {
                 loops.park(1);
                 // A tick, and something to do.
-                loops.idle.keep_watch(1);
+                loops.idle.keep_watch(1, true);
                 loops.wake(1);
             },
             |loops| {
                 loops.park(2);
-                loops.idle.keep_watch(2);
+                loops.idle.keep_watch(2, true);
             },
         ],
     );

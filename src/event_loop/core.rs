@@ -22,7 +22,7 @@ use super::timers::Timer;
 use super::turn::{EVENTS_LOOKING, EVENTS_PARKING};
 use super::watch::Watches;
 use crate::primitive::deque::Worker;
-use crate::task::{Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell};
+use crate::task::{Event, Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell};
 
 pub(crate) struct LoopCore {
     pub(super) remote: Arc<Remote>,
@@ -165,6 +165,7 @@ impl LoopCore {
     {
         assert!(!self.is_closed(), "event loop is closed");
         let task = self.new_pinned(future, true, name, location);
+        self.remote.observer().tell(|| Event::TaskSpawned { task: task.0.id() });
         if let Some(task) = task.1 {
             self.ready.push_pinned(task);
         }

@@ -20,7 +20,8 @@ use super::timers::Timers;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch, launch, report_to,
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch, launch,
+    report_to,
 };
 
 pub(crate) struct Remote {
@@ -34,6 +35,7 @@ pub(crate) struct Remote {
     live: CachePadded<LiveList>,
     /// Tasks and timed callbacks that belong here.
     pinned: CachePadded<LiveList>,
+    observer: Observer,
     handler: Mutex<ExceptionHandler>,
     /// In debug mode: how long a handle may take before it is reported, in nanoseconds. 0: not in debug mode.
     slow_nanos: AtomicU64,
@@ -44,16 +46,27 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(index: usize, absent: bool, handler: ExceptionHandler) -> io::Result<Arc<Self>> {
-        Self::build(index, absent, handler, None)
+    pub(crate) fn new(
+        index: usize,
+        absent: bool,
+        handler: ExceptionHandler,
+        observer: Observer,
+    ) -> io::Result<Arc<Self>> {
+        Self::build(index, absent, handler, observer, None)
     }
 
     /// The remote half of a guest: a thread inside `block_on` that drives no loop.
-    pub(crate) fn new_guest(handler: ExceptionHandler) -> io::Result<Arc<Self>> {
-        Self::build(usize::MAX, false, handler, Some(std::thread::current()))
+    pub(crate) fn new_guest(handler: ExceptionHandler, observer: Observer) -> io::Result<Arc<Self>> {
+        Self::build(usize::MAX, false, handler, observer, Some(std::thread::current()))
     }
 
-    fn build(index: usize, absent: bool, handler: ExceptionHandler, guest: Option<Thread>) -> io::Result<Arc<Self>> {
+    fn build(
+        index: usize,
+        absent: bool,
+        handler: ExceptionHandler,
+        observer: Observer,
+        guest: Option<Thread>,
+    ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             index,
             parker: CachePadded::new(Parker::new(absent)),
@@ -63,6 +76,7 @@ impl Remote {
             selector: Selector::new()?,
             live: CachePadded::new(LiveList::new()),
             pinned: CachePadded::new(LiveList::new()),
+            observer,
             handler: Mutex::new(handler),
             slow_nanos: AtomicU64::new(0),
             guest,
@@ -78,6 +92,9 @@ impl Remote {
     }
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
+    }
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
     }
     pub(crate) fn inbox(&self) -> &Inbox {
         &self.inbox
@@ -217,6 +234,10 @@ impl Schedule for PinnedHome {
 
     fn live(&self) -> Option<&LiveList> {
         Some(&self.remote.pinned)
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        Some(&self.remote.observer)
     }
 
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::core::LoopCore;
 use super::{EventLoop, Remote, current};
-use crate::task::catch;
+use crate::task::{Observer, catch};
 
 /// `run_until_complete` ended because the loop was stopped before the future was done. asyncio's `RuntimeError`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl EventLoop {
     /// # Errors
     /// If the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
-        let remote = Remote::new(0, false, None)?;
+        let remote = Remote::new(0, false, None, Observer::default())?;
         Ok(Self { core: LoopCore::new(remote, None, 0) })
     }
 

@@ -14,7 +14,7 @@ use super::Remote;
 use super::clock::{self, NEVER};
 use super::core::LoopCore;
 use super::selector::Batch;
-use crate::task::{ErrorContext, ReadyHandle, budget};
+use crate::task::{ErrorContext, Event, ReadyHandle, budget};
 
 /// The longest wait, as in asyncio: a day.
 const MAXIMUM_SELECT_TIMEOUT: u64 = 86_400 * 1_000_000_000;
@@ -128,16 +128,15 @@ impl LoopCore {
         let stats = self.remote.stats();
         stats.turns.add(1);
         stats.ready_depth.set(n as u64);
-        let slow = self.remote.slow_nanos();
+        let watched = self.remote.slow_nanos() > 0 || self.remote.observer().is_on();
         let mut deadline = None;
         for _ in 0..n {
             // A thief may have been here since the count.
             let Some(handle) = self.ready.pop() else { break };
             budget::refill();
-            if slow == 0 {
-                handle.run();
-            } else {
-                self.run_timed(handle, slow);
+            match watched {
+                false => handle.run(),
+                true => self.run_watched(handle),
             }
             stats.handles_run.add(1);
             if self.root_due.take() {
@@ -154,14 +153,18 @@ impl LoopCore {
         ControlFlow::Continue(())
     }
 
-    /// Debug mode: reports a handle that keeps the loop from everything else.
+    /// Runs a handle with an instrument, or in debug mode, which reports one that keeps the loop from everything else.
     #[cold]
-    fn run_timed(&self, handle: ReadyHandle, slow: u64) {
+    fn run_watched(&self, handle: ReadyHandle) {
         let mut context = handle.context();
+        let (on, task) = (self.remote.index(), context.task_id());
+        self.remote.observer().tell(|| Event::HandleStarted { on, task });
         let began = Instant::now();
         handle.run();
         let took = began.elapsed();
-        if took.as_nanos() >= u128::from(slow) {
+        self.remote.observer().tell(|| Event::HandleEnded { on, task });
+        let slow = self.remote.slow_nanos();
+        if slow > 0 && took.as_nanos() >= u128::from(slow) {
             let what = context.task_name().unwrap_or("callback");
             context.message = format!("Executing <{what}> took {:.3} seconds", took.as_secs_f64());
             context.loop_index = Some(self.remote.index());

@@ -100,6 +100,10 @@ pub(crate) mod deque {
         }
 
         fn steal_into(&self, dest: &Worker<T>, limit: usize) -> Steal<()> {
+            // A look without taking: one that finds nothing orders nothing.
+            if self.len() == 0 {
+                return Steal::Empty;
+            }
             let mut items = self.items.lock();
             let n = items.len().div_ceil(2).min(limit);
             let batch: Vec<T> = items.drain(..n).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use crate::scheduler::Options;
-use crate::task::ErrorContext;
+use crate::task::{ErrorContext, Instrument, Observer};
 
 /// The variable that sets the number of loops where the program does not.
 const WORKER_THREADS: &str = "EPICYCLE_WORKER_THREADS";
@@ -60,6 +60,7 @@ impl Builder {
             on_thread_start: None,
             on_thread_stop: None,
             exception_handler: None,
+            observer: Observer::default(),
             slow: None,
         };
         Self { worker_threads: None, debug: None, slow_callback_duration: Duration::from_millis(100), options }
@@ -170,6 +171,12 @@ impl Builder {
     /// How long a handle may take before debug mode reports it. Default: 0.1 s, as in asyncio.
     pub fn slow_callback_duration(mut self, time: Duration) -> Self {
         self.slow_callback_duration = time;
+        self
+    }
+
+    /// Has `instrument` told of every event: spawns, polls, ends, steals, sleeps.
+    pub fn instrument(mut self, instrument: impl Instrument) -> Self {
+        self.options.observer = Observer(Some(Arc::new(instrument)));
         self
     }
 

@@ -275,7 +275,7 @@ fn give_to_custodian(shared: &Shared, remote: &Remote) {
 fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'static Location<'static>) {
     let _abort = AbortOnPanic;
     let shared = &anchor.shared;
-    let remote = match Remote::new_guest(shared.options.exception_handler.clone()) {
+    let remote = match Remote::new_guest(shared.options.exception_handler.clone(), shared.options.observer.clone()) {
         Ok(remote) => remote,
         Err(error) => {
             root.result = Some(Err(Box::new(format!("block_on cannot set up a loop: {error}"))));

@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::context;
 use super::shared::{Anchor, StealableHome};
-use crate::task::{ErrorContext, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, Task, launch};
+use crate::task::{ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, launch};
 
 pub(crate) struct Executor {
     inner: Mutex<Inner>,
@@ -197,6 +197,10 @@ impl Schedule for JobHome {
 
     fn live(&self) -> Option<&LiveList> {
         None
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        Some(&self.0.shared.options.observer)
     }
 
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {

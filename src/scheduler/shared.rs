@@ -20,7 +20,7 @@ use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
 use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Once, ReadyHandle, Schedule, catch, launch,
+    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch, launch,
 };
 
 /// A hook that is told a loop's index.
@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) on_thread_start: Hook,
     pub(crate) on_thread_stop: Hook,
     pub(crate) exception_handler: ExceptionHandler,
+    pub(crate) observer: Observer,
     /// Debug mode: handles that take so long are reported.
     pub(crate) slow: Option<Duration>,
 }
@@ -71,7 +72,7 @@ impl Shared {
     pub(crate) fn new(options: Options) -> io::Result<(Arc<Self>, Vec<Queue>)> {
         let n = options.loops;
         let remotes = (0..n)
-            .map(|index| Remote::new(index, index == 0, options.exception_handler.clone()))
+            .map(|index| Remote::new(index, index == 0, options.exception_handler.clone(), options.observer.clone()))
             .collect::<io::Result<Box<[_]>>>()?;
         if let Some(slow) = options.slow {
             let nanos = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -205,6 +206,10 @@ impl Schedule for StealableHome {
 
     fn live(&self) -> Option<&LiveList> {
         Some(self.0.shared.remotes[self.0.index].live())
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        Some(&self.0.shared.options.observer)
     }
 
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {

@@ -21,6 +21,7 @@ use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{LoopCore, PollSet, Remote, only_alarms};
 use crate::primitive::deque::Steal;
+use crate::task::Event;
 
 /// How long a turn may take before the loop looks at its selector and timers again, in nanoseconds.
 const TURN_NANOS: u64 = 50_000;
@@ -161,6 +162,7 @@ impl Worker {
             .fill(|queue| while let Steal::Retry = stealer.steal_batch_with_limit(queue, STEAL_BATCH) {});
         if came > 0 {
             stats.steals_won.add(1);
+            self.remote().observer().tell(|| Event::Stole { on: self.index, from: victim, handles: came });
             self.shared.remotes[victim].stats().handles_stolen_from.add_shared(came as u64);
         }
         came > 0
@@ -238,6 +240,7 @@ impl Worker {
         // What ran is measured before the wait, which is not its time.
         self.core.read_clock();
         let remote = self.remote();
+        remote.observer().tell(|| Event::Parked { on: self.index });
         let (waited, events) = self.core.with_events(|events| {
             let mut poll = remote.selector().lock();
             let parked = self.shared.idle.park(self.index, self.searching.take());
@@ -254,6 +257,7 @@ impl Worker {
             remote.parker().retract();
             result
         });
+        remote.observer().tell(|| Event::Woke { on: self.index });
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
         self.shared.start_watch(woken.new_watcher);

@@ -22,7 +22,7 @@ use super::id::Id;
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
 use super::state::{Cancel, State, Wake};
-use super::{ErrorContext, ReadyHandle, Schedule};
+use super::{ErrorContext, Event, ReadyHandle, Schedule};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
 
@@ -136,6 +136,9 @@ pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -
     // SAFETY: just made with these types.
     let home = unsafe { &task.cell::<F, S>().home };
     let bound = !binds || task.bind(home);
+    if let (true, Some(observer)) = (binds, home.observer()) {
+        observer.tell(|| Event::TaskSpawned { task: task.header().id });
+    }
     let target = home.target();
     let handle = ReadyHandle::new(task);
     if bound {

@@ -30,6 +30,7 @@ mod callback;
 mod cell;
 mod handle;
 mod id;
+mod instrument;
 mod join;
 mod live;
 mod report;
@@ -38,12 +39,14 @@ mod waker;
 
 pub use handle::{Handle, TimerHandle};
 pub use id::{Id, id, try_id};
+pub use instrument::{Event, Instrument};
 pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::Once;
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};
 pub(crate) use handle::ReadyHandle;
+pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
 pub use live::TaskInfo;
 pub(crate) use report::{ExceptionHandler, payload_text, report_to};
@@ -63,6 +66,10 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     fn is_home(&self) -> bool;
     /// The list that holds the runtime's reference while a task is alive.
     fn live(&self) -> Option<&LiveList>;
+    /// Who is told of events.
+    fn observer(&self) -> Option<&Observer> {
+        None
+    }
     /// Queues a callback: done-callbacks go through the queue, they are never called in place.
     fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>);
     /// Last resort for errors that nobody can be handed.

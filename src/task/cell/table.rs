@@ -16,7 +16,7 @@ use super::super::id;
 use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
-use super::super::{ReadyHandle, Schedule};
+use super::super::{Event, ReadyHandle, Schedule};
 use super::{Cell, Kind, RawTask, Stage, Vtable, catch};
 use crate::primitive::atomic::Ordering;
 
@@ -143,6 +143,7 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     if let Some(live) = cell.home.live() {
         live.release(task);
     }
+    tell_end(cell);
     match cell.header.state.complete() {
         Complete::Released => return,
         // SAFETY: complete; the runtime's reference is still held.
@@ -168,6 +169,13 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     task.drop_ref();
 }
 
+fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
+    let header = &cell.header;
+    if let (true, Some(observer)) = (header.kind != Kind::Callback, cell.home.observer()) {
+        observer.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
+    }
+}
+
 /// Drops the future with the right to it and completes as cancelled, or as panicked if the destructor did. Keeps the
 /// runtime's reference.
 pub(super) fn finish_drop(task: RawTask) {
@@ -190,6 +198,7 @@ unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Optio
     if let Some(live) = cell.home.live() {
         live.release(task);
     }
+    tell_end(cell);
     let _ = cell.header.state.complete_cancelled();
     // SAFETY: complete; the runtime's reference is still held.
     unsafe { tell::<F, S>(task) }

@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""Shows that each loom model can fail: puts one bug at a time into a copy of the tree and requires the model to find it.
+
+    loom_tests/seeded.py            all of them
+    loom_tests/seeded.py park       those of one or more models
+
+A bug is a list of exact replacements. Each must match in exactly one place of src/ and loom_tests/, or this script fails: a
+bug that no longer matches has to be written anew. The tree with the bug must compile, and the model must then fail by
+itself: running out of time counts as not caught. Wants nothing but Python's standard library and cargo.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SECONDS = 300
+
+BUGS = [
+    # model, what is wrong, replacements
+    ("task_wake", "suspend goes idle although a wake came", [
+        ("if now.wakes() != seen.wakes() || now.0 & RENOTIFY != 0 {", "if now.0 & RENOTIFY != 0 {"),
+    ]),
+    ("task_wake", "start does not acquire", [
+        ("let now = Snapshot(self.0.load(Ordering::Acquire));\n        if now.0 & (RENOTIFY | UNBUILT)",
+         "let now = Snapshot(self.0.load(Ordering::Relaxed));\n        if now.0 & (RENOTIFY | UNBUILT)"),
+    ]),
+    ("task_wake", "transitions do not release", [
+        ("compare_exchange_weak(now, next, Ordering::AcqRel, Ordering::Acquire)",
+         "compare_exchange_weak(now, next, Ordering::Acquire, Ordering::Acquire)"),
+    ]),
+    ("task_wake", "fold does not tell the runner", [
+        ("(now.0 & !WAKES) | WAKE | RENOTIFY)", "(now.0 & !WAKES) | WAKE)"),
+    ]),
+    ("task_wake", "completing overlooks a cancel", [
+        ("            if now.is_cancelled() {\n                return None;\n            }\n            // With an owner",
+         "            // With an owner"),
+    ]),
+    ("join", "complete overlooks the join waker", [
+        ("now.0 & (JOIN_WAKER | CALLBACKS) == 0", "now.0 & CALLBACKS == 0"),
+    ]),
+    ("join", "the Task leaves its waker with a task that is complete", [
+        ("(!now.is_complete()).then_some(now.0 | JOIN_WAKER)", "Some(now.0 | JOIN_WAKER)"),
+    ]),
+    ("join", "the Task takes the slot back after completion", [
+        ("(!now.is_complete()).then_some(now.0 & !JOIN_WAKER)", "Some(now.0 & !JOIN_WAKER)"),
+    ]),
+    ("join", "the completer drops an output that has an owner", [
+        ("if !now.has_join() {", "if now.is_complete() {"),
+    ]),
+    ("join", "who registers a callback does not look for completion", [
+        ("if header.state.set_callbacks() {", "if header.state.set_callbacks() && false {"),
+    ]),
+    ("one_shot", "a cancel counts no wake, so the timer queues it", [
+        ("Some((now.0 | CANCELLED | if claims { CLAIMED } else { 0 }) + WAKE)",
+         "Some(now.0 | CANCELLED | if claims { CLAIMED } else { 0 })"),
+    ]),
+    ("one_shot", "a canceller gives up a queued handle's reference", [
+        ("if !queued {\n                // No ready handle", "if queued || !queued {\n                // No ready handle"),
+    ]),
+    ("one_shot", "a run does not see the cancel", [
+        ("(false, true) => Claim::Drop,", "(false, true) => Claim::Run,"),
+    ]),
+    ("steal", "queued again, but counted as idle", [
+        ("return Some((now.0 & !(WAKES | RENOTIFY)) | WAKE);", "return Some(now.0 & !(WAKES | RENOTIFY));"),
+    ]),
+    ("inject_sleep", "no SleepFence", [
+        ("        fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.\n", ""),
+    ]),
+    ("inject_sleep", "no GiveFence", [
+        ("        fence(Ordering::SeqCst); // pairs with the fence in `close`\n", ""),
+        ("        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence.\n", ""),
+    ]),
+    ("inject_sleep", "the last look leaves out the injector", [
+        ("            || !self.fleet.injector.is_empty()\n            || self.fleet.idle.is_invited(self.index)\n",
+         "            || self.fleet.idle.is_invited(self.index)\n"),
+    ]),
+    ("inject_sleep", "the last look leaves out the invitation", [
+        ("            || self.fleet.idle.is_invited(self.index)\n", ""),
+    ]),
+    ("inject_sleep", "the last searcher hands nothing over", [
+        ("if self.fleet.idle.end_search() && !self.fleet.injector.is_empty() {",
+         "if self.fleet.idle.end_search() && false {"),
+    ]),
+    ("inject_sleep", "no FoundFence", [
+        ("        fence(Ordering::SeqCst); // FoundFence, pairs with GiveFence of who saw us searching and invited nobody.\n", ""),
+    ]),
+    ("park", "no GiveFence", [
+        ("        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence in `publish`.\n", ""),
+    ]),
+    ("park", "no SleepFence", [
+        ("        fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.\n", ""),
+    ]),
+    ("park", "looks before it publishes", [
+        ("            own.parker.publish(); // SleepFence\n            own.parks.add();\n"
+         "            if self.has_gift(parked.last_searcher) {",
+         "            let gift = self.has_gift(parked.last_searcher);\n            own.parker.publish();\n"
+         "            own.parks.add();\n            if gift {"),
+    ]),
+    ("park", "every unpark is a system call", [
+        ("if won.is_ok() {\n            unblock.unblock();\n        }", "unblock.unblock();"),
+    ]),
+    ("eaten_edge", "the adopter polls without the lock", [
+        ("        let Some(_poll) = self.selector.poll.try_lock() else { return false };\n", ""),
+    ]),
+    ("eaten_edge", "PARKED is published before the lock is held", [
+        ("            let _poll = own.selector.poll.lock();\n"
+         "            let parked = self.fleet.idle.park(self.index, self.searching.take());\n"
+         "            own.parker.publish(); // SleepFence\n",
+         "            let parked = self.fleet.idle.park(self.index, self.searching.take());\n"
+         "            own.parker.publish(); // SleepFence\n"
+         "            let _poll = own.selector.poll.lock();\n"),
+    ]),
+    ("watcher", "a watcher that wakes appoints no successor", [
+        ("Woken { invited, new_watcher: set.appoint() }", "Woken { invited, new_watcher: None }"),
+    ]),
+    ("watcher", "a watcher that wakes does not resign", [
+        ("        if set.watcher == Some(index) {\n            set.watcher = None;\n        }\n        Woken", "        Woken"),
+    ]),
+    ("watcher", "who enters appoints nobody", [
+        ("self.change(RUNNING, 0);\n        set.appoint()", "self.change(RUNNING, 0);\n        let _ = &mut set;\n        None"),
+    ]),
+    ("watcher", "who parks while others run does not watch", [
+        ("let watcher = before.running > 1 && set.watcher.is_none();",
+         "let watcher = before.running > 9 && set.watcher.is_none();"),
+    ]),
+    ("watcher", "a tick gives the watch up while others run", [
+        ("if watches && may_resign && self.census().running == 0 {", "if watches && may_resign && self.census().running <= 1 {"),
+    ]),
+    ("loop0", "the leaver keeps its role as the last searcher", [
+        ("if last_searcher || !fleet.injector.is_empty() {", "if last_searcher && !fleet.injector.is_empty() {"),
+    ]),
+    ("loop0", "leaving does not tell who was the last searcher", [
+        ("searching && before.searching == 1\n    }", "searching && before.searching == 9\n    }"),
+    ]),
+    ("loop0", "unpark overwrites ABSENT", [
+        ("let won = self.state.compare_exchange(PARKED, NOTIFIED, Ordering::Relaxed, Ordering::Relaxed);",
+         "let won: Result<u32, u32> = Ok(self.state.swap(NOTIFIED, Ordering::Relaxed));"),
+    ]),
+    ("loop0", "later posts are put before earlier ones", [
+        ("older.append(&mut posts.queue);\n            std::mem::swap(&mut posts.queue, &mut older);",
+         "posts.queue.append(&mut older);"),
+    ]),
+    ("guest", "the guests are woken before the loop is vacant", [
+        ("inner.vacant = Some(queue);\n            inner.guests.clone()", "inner.guests.clone()"),
+        ("            guest.unpark();\n        }\n    }\n\n    pub(crate) fn is_free",
+         "            guest.unpark();\n        }\n        self.0.lock().vacant = Some(queue);\n    }\n\n    pub(crate) fn is_free"),
+        ("let mut inner = self.0.lock();\n            inner.guests.clone()", "let inner = self.0.lock();\n            inner.guests.clone()"),
+    ]),
+    ("guest", "the guest looks before it publishes itself", [
+        ("self.remote.parker().publish();\n            let may_drive = runtime.tenancy.is_free();",
+         "let may_drive = runtime.tenancy.is_free();\n            self.remote.parker().publish();"),
+    ]),
+    ("guest", "only the first guest is woken", [
+        ("            inner.guests.clone()\n        };\n        for guest in guests {",
+         "            inner.guests.clone()\n        };\n        for guest in guests.into_iter().take(1) {"),
+    ]),
+    ("readiness", "a clear does not compare ticks", [
+        ("(word / TICK == event.word / TICK && word & bits != 0)", "(word & bits != 0)"),
+    ]),
+    ("readiness", "the reader in the slot does not look again", [
+        ("        // After the entry, the second look: see the file header.\n        match self.event(direction) {\n"
+         "            Some(event) => Poll::Ready(event),\n            None => Poll::Pending,\n        }",
+         "        Poll::Pending"),
+    ]),
+    ("readiness", "a listed reader does not look again", [
+        ("        drop(old);\n        match self.event(direction) {\n"
+         "            Some(event) => Poll::Ready(event),\n            None => Poll::Pending,\n        }",
+         "        drop(old);\n        Poll::Pending"),
+    ]),
+    ("readiness", "a waiter that goes away stays in the list", [
+        ("if self.id != 0 {\n            self.readiness.unlist(self.id);", "if self.id == u64::MAX {\n            self.readiness.unlist(self.id);"),
+    ]),
+    ("timer", "an entry is known by its slot alone", [
+        (".filter(|entry| entry.sequence == sequence)", ".filter(|entry| entry.sequence == sequence || true)"),
+    ]),
+    ("timer", "an armed timer unparks nobody", [
+        ("if earliest && !current::is_on(home) {", "if earliest && current::is_on(home) {"),
+    ]),
+    ("timer", "an update keeps the old waker", [
+        ("Some(entry) => std::mem::swap(&mut entry.waker, &mut waker),", "Some(_) => drop(waker),"),
+    ]),
+    ("shutdown", "a pusher does not look whether it is closed", [
+        ("if !open {\n            self.drain();", "if !open && false {\n            self.drain();"),
+    ]),
+    ("shutdown", "a pusher looks without a fence", [
+        ("        fence(Ordering::SeqCst); // pairs with the fence in `close`\n", ""),
+    ]),
+    ("shutdown", "the closer drains without a fence", [
+        ("        fence(Ordering::SeqCst); // pairs with the fence in `push`\n", ""),
+    ]),
+    ("shutdown", "a closed live list takes tasks", [
+        ("        if inner.closed {\n            return false;\n        }\n", ""),
+    ]),
+]
+
+
+def sources(tree):
+    return [path for folder in ("src", "loom_tests") for path in sorted((tree / folder).rglob("*.rs"))]
+
+
+def put_in(tree, replacements):
+    """Applies one bug; returns what the files were before."""
+    before = {}
+    for old, new in replacements:
+        found = [path for path in sources(tree) if old in path.read_text()]
+        places = sum(path.read_text().count(old) for path in found)
+        if places != 1:
+            restore(before)
+            sys.exit(f"seeded.py: {places} places match, not one:\n{old}")
+        text = found[0].read_text()
+        before.setdefault(found[0], text)
+        found[0].write_text(text.replace(old, new))
+    return before
+
+
+def restore(before):
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def cargo(tree, env, *arguments, seconds=None):
+    command = ["cargo", "test", "--release", "--lib", *arguments]
+    return subprocess.run(command, cwd=tree, env=env, text=True, errors="replace", timeout=seconds,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def symptom(output):
+    """The first thing that the model said."""
+    said = re.search(r"panicked at [^\n]*\n([^\n]+)", output)
+    return said.group(1).strip()[:60] if said else "no text"
+
+
+def try_bug(tree, env, model, replacements):
+    """How the bug showed itself; None if it did not."""
+    before = put_in(tree, replacements)
+    try:
+        built = cargo(tree, env, "--no-run")
+        if built.returncode != 0:
+            sys.exit(f"seeded.py: a bug of {model} does not compile:\n{built.stdout}")
+        try:
+            ran = cargo(tree, env, f"loom_tests::{model}::", "--", "--test-threads", "1", seconds=SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+        if f"loom_tests::{model}::" not in ran.stdout:
+            sys.exit(f"seeded.py: there is no model {model}:\n{ran.stdout}")
+        return symptom(ran.stdout) if ran.returncode != 0 else None
+    finally:
+        restore(before)
+
+
+def main():
+    wanted = sys.argv[1:]
+    unknown = set(wanted) - {model for model, _, _ in BUGS}
+    if unknown:
+        sys.exit(f"seeded.py: no bugs for {', '.join(sorted(unknown))}")
+    env = dict(os.environ)
+    env["RUSTFLAGS"] = "--cfg epicycle_loom -C debug_assertions " + env.get("RUSTFLAGS", "")
+    env["CARGO_TARGET_DIR"] = str(pathlib.Path(env.get("CARGO_TARGET_DIR", ROOT / "target" / "loom")).resolve())
+    env.setdefault("CARGO_INCREMENTAL", "1")
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="epicycle-seeded-") as folder:
+        tree = pathlib.Path(folder)
+        for name in ("src", "loom_tests", "benches", "examples", "tests", "Cargo.toml", "Cargo.lock", "README.md"):
+            origin = ROOT / name
+            if origin.is_dir():
+                shutil.copytree(origin, tree / name)
+            elif origin.exists():
+                shutil.copy2(origin, tree / name)
+        print(f"{'model':13} {'bug':56} {'caught':7} how")
+        for model, bug, replacements in BUGS:
+            if wanted and model not in wanted:
+                continue
+            began = time.monotonic()
+            how = try_bug(tree, env, model, replacements)
+            missed += how is None
+            took = time.monotonic() - began
+            print(f"{model:13} {bug:56} {'NO' if how is None else 'yes':7} {how or ''} ({took:.0f} s)", flush=True)
+    if missed:
+        sys.exit(f"seeded.py: {missed} not caught")
+
+
+if __name__ == "__main__":
+    main()
