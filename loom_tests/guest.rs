@@ -1,21 +1,24 @@
 //! A runtime of one loop: guests about to sleep against the driver that gives the loop up.
 //!
 //! *Property.* At most one drives at a time; a guest finds the loop vacant or is woken when it becomes so, also if another took
-//! it in between and has left again: none sleeps for ever while the loop is vacant.
+//! it in between and has left again: none sleeps for ever while the loop is vacant. A guest that drives the loop sleeps in that
+//! loop's selector, and is woken by posts to either.
 //! *Threads.* A driver, one or two guests. A guest that sleeps is one whose thread has ended; if it was unparked, it goes on at
 //! the end. *Bound.* Two preemptions.
 //! *Seeded bugs.* The leaver wakes the guests before it gives the loop up; the guest looks before it publishes itself; only
-//! one guest is woken, though it may have ended meanwhile.
+//! one guest is woken, though it may have ended meanwhile; a driving guest is not woken in its selector.
 
+use std::collections::VecDeque;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdUsize, Ordering::Relaxed};
 
 use loom::sync::Arc;
 use loom::thread;
 
-use super::support::check;
+use super::support::{Home, Hub, Tally, check, new_task};
 use crate::event_loop::Remote;
 use crate::scheduler::tenancy::{Queue, Tenancy};
+use crate::task::{Kind, Observer, Once, ReadyHandle, spawn_cell};
 
 struct Runtime {
     tenancy: Tenancy,
@@ -53,7 +56,7 @@ impl Runtime {
 impl Guest {
     /// The beginning of `visit`.
     fn arrive(runtime: &Runtime) -> Self {
-        let remote = Remote::new_guest(None).expect("a selector");
+        let remote = Remote::new_guest(None, Observer::default()).expect("a selector");
         runtime.tenancy.add_guest(remote.clone());
         Self { remote, is_done: false }
     }
@@ -117,4 +120,60 @@ fn a_guest_takes_over() {
 #[test]
 fn one_guest_after_the_other() {
     model(2);
+}
+
+/// `carry`, from the guest's announcement to the selector's wait. True if it would wait.
+fn falls_asleep(guest: &Remote, core: &Remote) -> bool {
+    guest.parker().publish();
+    core.parker().publish();
+    core.inbox().is_empty() && guest.inbox().is_empty()
+}
+
+/// The end of the wait.
+fn wakes(guest: &Remote, core: &Remote) {
+    core.parker().retract();
+    guest.parker().retract();
+    for remote in [core, guest] {
+        remote.inbox().take(VecDeque::new()).into_iter().for_each(ReadyHandle::run);
+    }
+}
+
+#[test]
+fn a_guest_that_drives_is_posted_to() {
+    check(|| {
+        let hub = Hub::new();
+        let ran = Tally::default();
+        let core = Remote::new(0, false, None, Observer::default()).expect("a selector");
+        let guest = Remote::new_guest(None, Observer::default()).expect("a selector");
+        let posting = [guest.clone(), guest.clone()].map(|remote| {
+            let (hub, ran) = (hub.clone(), ran.clone());
+            thread::spawn(move || {
+                let closure = Once::new(move || ran.add());
+                let task = spawn_cell(closure, Home::of(&hub), new_task(Kind::Callback, false, true));
+                remote.post(task.into_ready());
+                drop(task.into_handle());
+            })
+        });
+        // As before it took the loop over: perhaps a post's wake-up is still under way from then.
+        guest.parker().publish();
+        guest.parker().retract();
+        guest.set_carrier(Some(core.clone()));
+        let mut asleep = falls_asleep(&guest, &core);
+        if !asleep {
+            wakes(&guest, &core);
+            asleep = falls_asleep(&guest, &core);
+        }
+        posting.into_iter().for_each(|thread| thread.join().unwrap());
+        // All is quiet: who was not woken sleeps for ever.
+        while asleep && core.parker().is_notified() {
+            wakes(&guest, &core);
+            asleep = falls_asleep(&guest, &core);
+        }
+        if !asleep {
+            wakes(&guest, &core);
+        }
+        assert_eq!(ran.get(), 2, "asleep: {asleep}");
+        guest.set_carrier(None);
+        assert_eq!(hub.freed.get(), 2);
+    });
 }

@@ -2,7 +2,7 @@
 //!
 //! *Property.* No gift is overslept: what is injected is run, though nobody else helps; also if the loop that took the first
 //! of two gifts is stuck in it, so that another has to be invited for the second.
-//! *Threads.* The main thread gives; one or two loops search, park and run. *Bound.* Two preemptions.
+//! *Threads.* One gives; one or two loops search, park and run. *Bound.* Two preemptions.
 //! *Seeded bugs.* No SleepFence; no GiveFence; the look before sleeping leaves out the injector; the last searcher that found
 //! work does not look at the injector; no FoundFence; an invitation is no gift.
 
@@ -89,12 +89,20 @@ fn an_invited_loop_hands_the_search_on() {
         let (fleet, finish) = (Fleet::new(2, false), Finish::after(2));
         fleet.idle.enter();
         fleet.idle.enter();
-        let running = [start(&fleet, 0, false), start(&fleet, 1, false)];
-        let (stuck, opening) = stuck_pair(&finish);
-        give(&fleet, To::All, stuck);
-        give(&fleet, To::All, opening);
-        finish.wait();
-        fleet.start_closing();
-        running.into_iter().for_each(|thread| thread.join().unwrap());
+        let giver = thread::spawn({
+            let fleet = fleet.clone();
+            move || {
+                let (stuck, opening) = stuck_pair(&finish);
+                give(&fleet, To::All, stuck);
+                give(&fleet, To::All, opening);
+                finish.wait();
+                fleet.start_closing();
+            }
+        });
+        let running = start(&fleet, 1, false);
+        // On the main thread, so that no preemption is spent on its beginning.
+        Worker::new(&fleet, 0).run();
+        running.join().unwrap();
+        giver.join().unwrap();
     });
 }

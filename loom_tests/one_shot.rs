@@ -112,3 +112,20 @@ fn two_cancels_and_a_thief() {
         finish(Setup { handle, ..setup }, first);
     });
 }
+
+#[test]
+fn a_queue_that_closes_drops_it() {
+    check(|| {
+        let setup = set_up(false, true);
+        let handle = Arc::new(setup.handle);
+        let cancelling = thread::spawn({
+            let handle = handle.clone();
+            move || handle.cancel()
+        });
+        // A ready handle that is dropped cancels what it would have run.
+        drop(setup.hub.pop());
+        assert!(cancelling.join().unwrap(), "it never runs");
+        let handle = Arc::try_unwrap(handle).ok().expect("the other has ended");
+        finish(Setup { handle, ..setup }, true);
+    });
+}

@@ -165,3 +165,26 @@ fn cancel_against_wake_and_completion() {
         assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
     });
 }
+
+#[test]
+fn a_queue_that_closes_drops_it() {
+    check(|| {
+        let Setup { hub, dropped, task, .. } = set_up();
+        let waking = thread::spawn({
+            let waker = task.waker();
+            move || waker.wake()
+        });
+        let task = Arc::new(task);
+        let cancelling = thread::spawn({
+            let task = task.clone();
+            move || task.cancel()
+        });
+        drop(hub.pop());
+        waking.join().unwrap();
+        cancelling.join().unwrap();
+        assert!(task.cancelled());
+        assert_eq!(hub.run_all(), 0, "a complete task was queued");
+        drop(task);
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}

@@ -68,6 +68,23 @@ fn fire_against_update_and_cancel() {
 }
 
 #[test]
+fn owner_and_adopter_expire() {
+    check(|| {
+        let remote = remote();
+        let signals = [Signal::new(), Signal::new()];
+        let timers = signals.each_ref().map(|signal| Timer::arm(remote.clone(), soon(), signal.waker()));
+        let adopter = thread::spawn({
+            let remote = remote.clone();
+            move || expire(&remote)
+        });
+        let own = expire(&remote);
+        assert_eq!(own + adopter.join().unwrap(), 2);
+        drop(timers);
+        assert!(signals.iter().all(|signal| signal.woken.get() == 1 && StdArc::strong_count(signal) == 1));
+    });
+}
+
+#[test]
 fn a_late_cancel_spares_the_next_timer() {
     check(|| {
         let remote = remote();

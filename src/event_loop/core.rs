@@ -231,7 +231,8 @@ impl LoopCore {
         self.closed.set(true);
     }
 
-    /// Cancels and drops everything pinned here, until nothing new appears. Returns what may travel. The loop is still
+    /// Cancels and drops everything pinned here, until nothing new appears. Returns what else was in the pinned FIFO. What can
+    /// be stolen stays within the thieves' reach meanwhile: a destructor may take its time. The loop is still
     /// current, so that destructors find it.
     pub(crate) fn drop_pinned(&self) -> VecDeque<ReadyHandle> {
         let mut travellers = VecDeque::new();
@@ -240,7 +241,7 @@ impl LoopCore {
         loop {
             let mut any = self.remote.pinned().cancel_all();
             self.take_posts();
-            while let Some(handle) = self.ready.pop() {
+            while let Some(handle) = self.ready.pop_pinned() {
                 if handle.may_travel() {
                     travellers.push_back(handle);
                 } else {

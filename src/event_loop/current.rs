@@ -45,7 +45,13 @@ pub(crate) fn enter(core: Rc<LoopCore>) -> Entered {
     if let Ok(before) = CURRENT.try_with(|current| current.replace(Some(core))) {
         assert!(before.is_none(), "a thread drives one loop at a time");
     }
-    Entered(())
+    Entered { before: None, outermost: true }
+}
+
+/// The same on a thread that may drive another loop, which is the current one again afterwards: for closing a loop.
+pub(crate) fn enter_over(core: Rc<LoopCore>) -> Entered {
+    let before = CURRENT.try_with(|current| current.replace(Some(core))).ok().flatten();
+    Entered { outermost: before.is_none(), before }
 }
 
 /// Makes `core` the current loop instead of the one that is; for a thread that alternates between two.
@@ -55,12 +61,18 @@ pub(crate) fn switch(core: &Rc<LoopCore>) {
 
 /// Keeps the current loop set. Dropping it unsets it.
 #[must_use]
-pub(crate) struct Entered(());
+pub(crate) struct Entered {
+    before: Option<Rc<LoopCore>>,
+    outermost: bool,
+}
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let core = CURRENT.try_with(RefCell::take);
-        budget::lift();
+        let before = self.before.take();
+        let core = CURRENT.try_with(|current| current.replace(before));
+        if self.outermost {
+            budget::lift();
+        }
         drop(core);
     }
 }

@@ -150,7 +150,8 @@ impl Readiness {
             return Poll::Ready(event);
         }
         // Cloned and dropped outside the lock: both are user code.
-        let old = self.waiters.lock().enter(id, direction, cx.waker().clone());
+        let waker = cx.waker().clone();
+        let old = self.waiters.lock().enter(id, direction, waker);
         drop(old);
         match self.event(direction) {
             Some(event) => Poll::Ready(event),

@@ -66,6 +66,16 @@ impl Ready {
         }
     }
 
+    /// The oldest of the FIFO that holds pinned handles (for a loop without peers: all).
+    pub(crate) fn pop_pinned(&self) -> Option<ReadyHandle> {
+        self.pinned.borrow_mut().pop_front()
+    }
+
+    /// The oldest of the FIFO that peers can steal from.
+    pub(crate) fn pop_stealable(&self) -> Option<ReadyHandle> {
+        self.stealable.borrow().as_ref().and_then(Worker::pop)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pinned.borrow().len() + self.stealable_len()
     }

@@ -4,7 +4,6 @@
 //! closed is harmless. *Threads.* Any. *Ordering.* Each part's own file.
 
 use std::io;
-use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -20,8 +19,8 @@ use super::timers::Timers;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch, launch,
-    report_to,
+    Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
+    discard, launch, report_to,
 };
 
 pub(crate) struct Remote {
@@ -135,7 +134,7 @@ impl Remote {
             }
             Err(handle) => {
                 debug_assert!(handle.may_travel());
-                drop(handle);
+                discard(handle);
             }
         }
     }
@@ -240,10 +239,18 @@ impl Schedule for PinnedHome {
         Some(&self.remote.observer)
     }
 
-    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
-        let new = NewTask { kind: Kind::Callback, pinned: true, queued: true, unbuilt: true, name: None, location };
-        let home = PinnedHome::new(self.remote.clone());
-        drop(launch(Once::new(callback), home, new).into_handle());
+    fn deliver(&self, callbacks: Callbacks) {
+        let new = NewTask {
+            kind: Kind::Callback,
+            pinned: true,
+            queued: true,
+            unbuilt: true,
+            name: None,
+            location: callbacks.location,
+        };
+        let remote = self.remote.clone();
+        let call = Once::new(move || callbacks.call(|context| remote.report(context)));
+        drop(launch(call, PinnedHome::new(self.remote.clone()), new).into_handle());
     }
 
     fn report(&self, context: &ErrorContext) {

@@ -56,7 +56,7 @@ impl EventLoop {
         let _entered = current::enter(self.core.clone());
         let root = self.core.spawn_root(location);
         let mut future = pin!(future);
-        let mut output = None;
+        let (mut output, mut stop) = (None, None);
         root.waker.wake_by_ref();
         while !self.core.take_stop() {
             let _ = self.core.turn(
@@ -73,13 +73,15 @@ impl EventLoop {
                         };
                         if output.is_some() {
                             let stopped = self.clone();
-                            self.core.call_soon(move || stopped.stop());
+                            stop = Some(self.core.call_soon(move || stopped.stop()));
                         }
                     }
                     ControlFlow::Continue(())
                 },
             );
         }
+        // Somebody else may have stopped the loop in the same turn.
+        stop.inspect(|stop| _ = stop.cancel());
         root.task.cancel();
         match output {
             None => Err(LoopStopped(())),
@@ -162,8 +164,8 @@ fn close(core: &Rc<LoopCore>) {
         return;
     }
     core.close();
-    // Destructors see their loop as current, unless another one runs on this thread.
-    let _entered = current::current().is_none().then(|| current::enter(core.clone()));
+    // Its destructors see it as their loop, whatever loop this thread drives.
+    let _entered = current::enter_over(core.clone());
     let remote = core.remote();
     remote.pinned().close();
     remote.live().close();

@@ -181,7 +181,7 @@ impl LoopCore {
         root: impl FnMut() -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         self.take_posts();
-        let longest_wait = longest_wait.map_or(u64::MAX, |wait| wait.as_nanos() as u64);
+        let longest_wait = longest_wait.map_or(u64::MAX, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
         if self.ready.is_empty() && !self.stopping.get() && longest_wait > 0 {
             self.wait(longest_wait, gift);
         } else if self.remote.selector().sources() > 0 {
@@ -196,7 +196,7 @@ impl LoopCore {
         if span.is_zero() || !self.ready.is_empty() {
             return;
         }
-        let until = self.read_clock().saturating_add(span.as_nanos() as u64);
+        let until = self.read_clock().saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
         while self.ready.is_empty() && !gift() && self.read_clock() < until {
             std::hint::spin_loop();
             self.take_posts();

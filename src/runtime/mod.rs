@@ -186,8 +186,7 @@ impl Runtime {
         shared.tenancy.unpark_guests();
         let threads = std::mem::take(&mut *self.threads.lock());
         // On one of the runtime's own threads, waiting would be for oneself: the rest ends when the current handle does.
-        let own_thread = scheduler::try_current().is_ok_and(|here| Arc::ptr_eq(&here.shared, shared));
-        let deadline = if own_thread { Some(Instant::now()) } else { deadline };
+        let deadline = if scheduler::works_for(shared) { Some(Instant::now()) } else { deadline };
         // A driver that came in through a handle closes loop 0 itself, and then vacates it.
         wait_until(deadline, || close_vacant_loop(shared));
         shared.executor.shut_down(deadline);
@@ -204,7 +203,8 @@ impl Runtime {
 fn close_vacant_loop(shared: &Arc<Shared>) -> bool {
     let Some(queue) = shared.tenancy.claim() else { return false };
     let core = LoopCore::new(shared.remotes[0].clone(), queue, shared.fleet());
-    let entered = current::current().is_none().then(|| current::enter(core.clone()));
+    // Its destructors see it as their loop, whatever loop this thread drives.
+    let entered = current::enter_over(core.clone());
     scheduler::close_loop(shared, &core);
     drop(entered);
     shared.tenancy.release(core.ready().take_stealable());

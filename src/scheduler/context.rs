@@ -1,14 +1,24 @@
-//! Which runtime `spawn` and its like mean on this thread.
+//! Which runtime `spawn` and its like mean on this thread, and to which runtimes the thread belongs.
 //!
-//! *Invariant.* A stack: entering pushes, guards pop in reverse order. *Threads.* The thread's own. *Ordering.* None.
+//! *Invariant.* A stack of entries, each with a number of its own. The engine's guards cut the stack back to where it was and
+//! never panic, whatever a user did with his; a user's guard that is not the innermost panics, and one whose entry is gone does
+//! nothing. *Threads.* The thread's own. *Ordering.* None.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::shared::Anchor;
+use super::shared::{Anchor, Shared};
+
+struct Entry {
+    number: u64,
+    anchor: Arc<Anchor>,
+    /// The thread works for the runtime: it drives a loop, visits in `block_on`, or runs a job. Else a user entered a handle.
+    works: bool,
+}
 
 thread_local! {
-    static ENTERED: RefCell<Vec<Arc<Anchor>>> = const { RefCell::new(Vec::new()) };
+    static ENTRIES: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static LAST_NUMBER: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Why there is no runtime here.
@@ -27,39 +37,68 @@ pub(crate) fn try_current() -> Result<Arc<Anchor>, Missing> {
 
 /// Calls `f` with the innermost runtime; `None` if the thread is ending.
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Arc<Anchor>>) -> R) -> Option<R> {
-    ENTERED.try_with(|entered| f(entered.borrow().last())).ok()
+    ENTRIES.try_with(|entries| f(entries.borrow().last().map(|entry| &entry.anchor))).ok()
 }
 
+/// Whether this thread works for a runtime, however deep: if so, waiting for it to end would be waiting for oneself.
+pub(crate) fn works_for(shared: &Arc<Shared>) -> bool {
+    let works = |entry: &Entry| entry.works && Arc::ptr_eq(&entry.anchor.shared, shared);
+    ENTRIES.try_with(|entries| entries.borrow().iter().any(works)).unwrap_or(false)
+}
+
+fn push(anchor: Arc<Anchor>, works: bool) -> u64 {
+    let number = LAST_NUMBER.get() + 1;
+    LAST_NUMBER.set(number);
+    // On a thread that is ending there is no place for it: then its guard finds nothing to leave.
+    let _ = ENTRIES.try_with(|entries| entries.borrow_mut().push(Entry { number, anchor, works }));
+    number
+}
+
+/// For the engine: this thread works for the runtime until the guard goes.
+pub(crate) fn work_for(anchor: Arc<Anchor>) -> Working {
+    Working { number: push(anchor, true) }
+}
+
+/// What [`work_for`] returns.
+pub(crate) struct Working {
+    number: u64,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        // Dropped after the borrow: the last reference to a runtime may be among them.
+        let cut = ENTRIES.try_with(|entries| {
+            let mut entries = entries.borrow_mut();
+            let at = entries.iter().position(|entry| entry.number == self.number);
+            at.map(|at| entries.split_off(at))
+        });
+        drop(cut);
+    }
+}
+
+/// For the user: `spawn` and its like mean this runtime until the guard goes.
 pub(crate) fn enter(anchor: Arc<Anchor>) -> Entered {
-    let depth = ENTERED.try_with(|entered| {
-        let mut entered = entered.borrow_mut();
-        entered.push(anchor);
-        entered.len()
-    });
-    // On a thread that is ending there is no place for it, and nothing to leave.
-    Entered { depth: depth.unwrap_or(0) }
+    Entered { number: push(anchor, false) }
 }
 
-/// Pops when dropped.
+/// What [`enter`] returns.
 ///
 /// # Panics
 /// When dropped out of order.
 #[derive(Debug)]
 pub(crate) struct Entered {
-    depth: usize,
+    number: u64,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if self.depth == 0 {
-            return;
-        }
-        let popped = ENTERED.try_with(|entered| {
-            let mut entered = entered.borrow_mut();
-            (entered.len() == self.depth).then(|| entered.pop())
+        let removed = ENTRIES.try_with(|entries| {
+            let mut entries = entries.borrow_mut();
+            let at = entries.iter().position(|entry| entry.number == self.number)?;
+            let innermost = at + 1 == entries.len();
+            Some((entries.remove(at), innermost))
         });
-        // On a thread that is ending, the stack is gone already.
-        if matches!(popped, Ok(None)) && !std::thread::panicking() {
+        if matches!(removed, Ok(Some((_, false)))) && !std::thread::panicking() {
             panic!("EnterGuards must be dropped in the reverse order of entering");
         }
     }

@@ -7,7 +7,6 @@
 //! *Threads.* The driving thread. *Ordering.* Entering and leaving are transitions of the sleep protocol (`README.md`,
 //! "loop 0 comes and goes").
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{Location, resume_unwind};
 use std::pin::{Pin, pin};
@@ -22,8 +21,8 @@ use super::tenancy::Queue;
 use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
-use crate::event_loop::{LoopCore, Remote, current};
-use crate::task::{ErrorContext, ReadyHandle, catch};
+use crate::event_loop::{EventLoop, LoopCore, Remote, current};
+use crate::task::{ErrorContext, catch};
 
 /// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
 const GUEST: usize = usize::MAX;
@@ -32,11 +31,20 @@ const NESTED: &str = "block_on was called on a thread that already drives an eve
      await the future instead, or move the call to run_in_executor";
 
 /// Aborts if the engine itself panics: user code is caught where it is called.
-struct AbortOnPanic;
+struct AbortOnPanic {
+    /// A destructor may call `block_on` while its thread unwinds.
+    unwinding: bool,
+}
+
+impl AbortOnPanic {
+    fn new() -> Self {
+        Self { unwinding: thread::panicking() }
+    }
+}
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if thread::panicking() && !self.unwinding {
             eprintln!("epicycle: the engine panicked, which is a bug in it; aborting");
             std::process::abort();
         }
@@ -47,17 +55,17 @@ impl Drop for AbortOnPanic {
 
 /// The life of loop `anchor.index`, on its own thread.
 pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     let shared = anchor.shared.clone();
     let index = anchor.index;
     let core = LoopCore::new(shared.remotes[index].clone(), queue, shared.fleet());
-    let in_runtime = context::enter(anchor);
+    let in_runtime = context::work_for(anchor);
     let on_loop = current::enter(core.clone());
     shared.call_hook(&shared.options.on_thread_start, index);
     shared.start_watch(shared.idle.enter());
     let worker = Worker::new(shared.clone(), core.clone());
     while !shared.is_closing() {
-        let _ = worker.run_once(|| ControlFlow::Continue(()));
+        let _ = worker.run_once(|| false, || ControlFlow::Continue(()));
     }
     worker.retire();
     close_loop(&shared, &core);
@@ -81,11 +89,16 @@ pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
         remote.live().cancel_all();
         let travellers = core.drop_pinned();
         let posts = remote.inbox().close();
-        if travellers.is_empty() && posts.is_empty() {
+        let mut any = !travellers.is_empty() || !posts.is_empty();
+        drop((travellers, posts));
+        while let Some(handle) = core.ready().pop_stealable() {
+            any = true;
+            drop(handle);
+        }
+        if !any {
+            // Until then, destructors may have queued something here again.
             break;
         }
-        // Their destructors may queue something here again.
-        drop((travellers, posts));
     }
     core.close();
 }
@@ -134,12 +147,7 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
     let mut root = Root { future: pin!(Some(future)), result: None };
     while !root.is_done() {
         if shared.is_closing() {
-            // Without loops, the future still has this thread.
-            let _in_runtime = context::enter(anchor.clone());
-            futures_lite::future::block_on(futures_lite::future::poll_fn(|cx| {
-                if root.step(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
-            }));
-            root.drop_future();
+            finish_alone(anchor, &mut root);
         } else if let Some(queue) = shared.tenancy.claim() {
             drive(anchor, queue, &mut root, location);
         } else {
@@ -152,6 +160,20 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
     }
 }
 
+/// The runtime has ended, but a future still has its caller's thread: a loop of its own serves its sleeps. What it gives to the
+/// runtime is cancelled.
+#[cold]
+fn finish_alone<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>) {
+    let _in_runtime = context::work_for(anchor.clone());
+    let to_end = std::future::poll_fn(|cx| if root.step(cx.waker()) { Poll::Ready(()) } else { Poll::Pending });
+    match EventLoop::new() {
+        Ok(alone) => _ = alone.run_until_complete(to_end),
+        // Out of descriptors: without a loop its sleeps are polled.
+        Err(_) => futures_lite::future::block_on(to_end),
+    }
+    root.drop_future();
+}
+
 #[cold]
 #[track_caller]
 fn panic_nested() -> ! {
@@ -160,19 +182,22 @@ fn panic_nested() -> ! {
 
 /// Drives loop 0 until the root is done or the runtime closes.
 fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, location: &'static Location<'static>) {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     let shared = &anchor.shared;
     let (core, worker) = enter_loop_0(shared, queue);
-    let in_runtime = context::enter(anchor.clone());
+    let in_runtime = context::work_for(anchor.clone());
     let on_loop = current::enter(core.clone());
     let idle = core.spawn_root(location);
     idle.waker.wake_by_ref();
     if shared.has_peers() {
         while !shared.is_closing() && !root.is_done() {
-            let _ = worker.run_once(|| match root.step(&idle.waker) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            });
+            let _ = worker.run_once(
+                || false,
+                || match root.step(&idle.waker) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                },
+            );
         }
     } else {
         while !shared.is_closing() && !core.take_stop() {
@@ -220,12 +245,17 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     if shared.is_closing() {
         close_loop(shared, core);
     }
+    hand_on_stealable(shared, core);
     let travellers = core.drop_pinned();
     core.close();
     off();
     remote.parker().leave(); // SleepFence, as for a loop that parks
     let last_searcher = worker.retire();
-    hand_on(shared, remote, travellers);
+    hand_on_stealable(shared, core);
+    if !travellers.is_empty() {
+        // Posts, and with one loop all that was queued, wait for the next driver.
+        remote.inbox().restore(travellers);
+    }
     if last_searcher || !shared.injector.is_empty() {
         // What was given while this loop was the one to find it.
         shared.invite();
@@ -240,16 +270,10 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     }
 }
 
-/// What was queued on a loop that loses its driver: tasks go to the other loops, posts wait for the next driver. With one loop
-/// everything waits, in its order.
-fn hand_on(shared: &Shared, remote: &Remote, travellers: VecDeque<ReadyHandle>) {
-    let (stealable, posts): (VecDeque<_>, _) =
-        travellers.into_iter().partition(|handle| shared.has_peers() && handle.is_stealable());
-    for handle in stealable {
+/// What any loop may run goes to the others.
+fn hand_on_stealable(shared: &Shared, core: &LoopCore) {
+    while let Some(handle) = core.ready().pop_stealable() {
         shared.inject(handle);
-    }
-    if !posts.is_empty() {
-        remote.inbox().restore(posts);
     }
 }
 
@@ -270,10 +294,10 @@ fn give_to_custodian(shared: &Shared, remote: &Remote) {
 
 // ---- guests ------------------------------------------------------------------------------------------------------------
 
-/// Runs the root on a private loop for pinned work, while another thread drives loop 0. In a runtime of one loop, takes
-/// loop 0 over when that thread leaves.
+/// Runs the root on a private loop for pinned work, while another thread drives loop 0; takes loop 0 over when that thread
+/// leaves.
 fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'static Location<'static>) {
-    let _abort = AbortOnPanic;
+    let _abort = AbortOnPanic::new();
     let shared = &anchor.shared;
     let remote = match Remote::new_guest(shared.options.exception_handler.clone(), shared.options.observer.clone()) {
         Ok(remote) => remote,
@@ -283,20 +307,20 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
         }
     };
     let core = LoopCore::new_guest(remote.clone(), shared.present_home().clone(), GUEST);
-    let in_runtime = context::enter(anchor.clone());
+    let in_runtime = context::work_for(anchor.clone());
     let on_loop = current::enter(core.clone());
     shared.tenancy.add_guest(remote.clone());
     let idle = core.spawn_root(location);
     idle.waker.wake_by_ref();
     while !root.is_done() && !shared.is_closing() {
         run_guest(&core, root, &idle.waker);
-        if root.is_done() || !core.ready().is_empty() {
-            continue;
+        if root.is_done() {
+            break;
         }
-        let queue = if shared.has_peers() { None } else { shared.tenancy.claim() };
-        match queue {
-            Some(queue) => carry(shared, queue, &core, root, &idle.waker),
-            None => sleep_as_guest(shared, &remote),
+        if let Some(queue) = shared.tenancy.claim() {
+            carry(shared, queue, &core, root, &idle.waker);
+        } else if core.ready().is_empty() {
+            sleep_as_guest(shared, &remote);
         }
     }
     if root.is_done() {
@@ -323,7 +347,7 @@ fn run_guest<F: Future>(core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) 
 
 fn sleep_as_guest(shared: &Shared, remote: &Remote) {
     remote.parker().publish();
-    let may_drive = !shared.has_peers() && shared.tenancy.is_free();
+    let may_drive = shared.tenancy.is_free();
     if remote.inbox().is_empty() && !shared.is_closing() && !may_drive {
         thread::park();
     }
@@ -338,9 +362,11 @@ fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, ro
     while !root.is_done() && !shared.is_closing() {
         current::switch(&core);
         remote.parker().publish();
-        let longest_wait = (!guest.ready().is_empty()).then_some(std::time::Duration::ZERO);
-        let _ =
-            core.turn(longest_wait, || !remote.inbox().is_empty() || shared.is_closing(), || ControlFlow::Continue(()));
+        let gift = || !remote.inbox().is_empty() || !guest.ready().is_empty() || shared.is_closing();
+        let _ = match shared.has_peers() {
+            true => worker.run_once(gift, || ControlFlow::Continue(())),
+            false => core.turn(None, gift, || ControlFlow::Continue(())),
+        };
         remote.parker().retract();
         current::switch(guest);
         run_guest(guest, root, waker);

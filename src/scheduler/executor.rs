@@ -15,7 +15,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::context;
 use super::shared::{Anchor, StealableHome};
-use crate::task::{ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, launch};
+use crate::task::{
+    Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, discard,
+    launch,
+};
 
 pub(crate) struct Executor {
     inner: Mutex<Inner>,
@@ -58,8 +61,7 @@ impl Executor {
         let mut inner = self.inner.lock();
         if inner.closed {
             drop(inner);
-            drop(job);
-            return;
+            return discard(job);
         }
         inner.queue.push_back(job);
         if inner.idle > inner.called {
@@ -77,7 +79,9 @@ impl Executor {
 
     fn start_thread(&self, anchor: &Arc<Anchor>, id: u64) {
         let options = &anchor.shared.options;
-        let mut builder = thread::Builder::new().name((options.thread_name)());
+        // A name is not worth losing the job for.
+        let name = catch(|| (options.thread_name)()).unwrap_or_else(|_| "epicycle".into());
+        let mut builder = thread::Builder::new().name(name);
         if let Some(size) = options.thread_stack_size {
             builder = builder.stack_size(size);
         }
@@ -106,7 +110,7 @@ impl Executor {
     }
 
     fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
-        let entered = context::enter(anchor.clone());
+        let entered = context::work_for(anchor.clone());
         while let Some(job) = self.next_job(anchor.shared.options.executor_keep_alive) {
             job.run();
         }
@@ -203,8 +207,8 @@ impl Schedule for JobHome {
         Some(&self.0.shared.options.observer)
     }
 
-    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
-        StealableHome(self.0.clone()).deliver(callback, location);
+    fn deliver(&self, callbacks: Callbacks) {
+        StealableHome(self.0.clone()).deliver(callbacks);
     }
 
     fn report(&self, context: &ErrorContext) {

@@ -6,7 +6,7 @@
 
 use crate::primitive::atomic::{AtomicBool, Ordering, fence};
 use crate::primitive::deque::{Injector as Fifo, Steal, Worker};
-use crate::task::ReadyHandle;
+use crate::task::{ReadyHandle, discard};
 
 pub(crate) struct Injector {
     fifo: Fifo<ReadyHandle>,
@@ -57,12 +57,12 @@ impl Injector {
         self.drain();
     }
 
-    /// Dropping a ready handle cancels its task.
+    /// Dropping a ready handle cancels its task, whose destructor may push the next.
     fn drain(&self) {
         let scrap = Worker::new_fifo();
         while self.pull(&scrap, usize::MAX) {
             while let Some(handle) = scrap.pop() {
-                drop(handle);
+                discard(handle);
             }
         }
     }

@@ -6,7 +6,6 @@
 //! *Threads.* Any. *Ordering.* Each part's own file.
 
 use std::io;
-use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +19,8 @@ use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
 use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
 use crate::task::{
-    ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch, launch,
+    Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
+    launch,
 };
 
 /// A hook that is told a loop's index.
@@ -212,9 +212,18 @@ impl Schedule for StealableHome {
         Some(&self.0.shared.options.observer)
     }
 
-    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>) {
-        let new = NewTask { kind: Kind::Callback, pinned: false, queued: true, unbuilt: false, name: None, location };
-        drop(launch(Once::new(callback), StealableHome(self.0.clone()), new).into_handle());
+    fn deliver(&self, callbacks: Callbacks) {
+        let new = NewTask {
+            kind: Kind::Callback,
+            pinned: false,
+            queued: true,
+            unbuilt: false,
+            name: None,
+            location: callbacks.location,
+        };
+        let reporter = StealableHome(self.0.clone());
+        let call = Once::new(move || callbacks.call(|context| reporter.report(context)));
+        drop(launch(call, StealableHome(self.0.clone()), new).into_handle());
     }
 
     fn report(&self, context: &ErrorContext) {

@@ -231,6 +231,15 @@ pub(crate) fn try_home() -> Option<Arc<Remote>> {
     context::with(choose).flatten()
 }
 
+/// The same for a timer: after the runtime's end, a loop of the thread's own will do.
+pub(crate) fn try_timer_home() -> Option<Arc<Remote>> {
+    let alone = || current::with(|core| core.map(|core| core.remote().clone()));
+    match context::with(|anchor| anchor.is_some_and(|anchor| anchor.shared.is_closing())) {
+        Some(true) => alone().or_else(try_home),
+        _ => try_home(),
+    }
+}
+
 /// As [`try_home`].
 ///
 /// # Panics

@@ -77,12 +77,13 @@ impl Worker {
         self.core.remote()
     }
 
-    /// One turn. Breaks when `root`, called after the root future was woken, does.
-    pub(crate) fn run_once(&self, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    /// One turn. `gift`: whether something beside the loop's own business asks it not to sleep. Breaks when `root`, called
+    /// after the root future was woken, does.
+    pub(crate) fn run_once(&self, gift: impl Fn() -> bool, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         self.core.take_posts();
         self.find_work();
         if self.core.ready().is_empty() {
-            self.park();
+            self.park(gift);
         } else if self.look_is_due() {
             self.look();
         }
@@ -233,8 +234,8 @@ impl Worker {
     // ---- park ------------------------------------------------------------------------------------------------------
 
     /// Sleeps until there is something to do. README: "to fall asleep".
-    fn park(&self) {
-        if self.spin() {
+    fn park(&self, gift: impl Fn() -> bool) {
+        if self.spin(&gift) {
             return;
         }
         // What ran is measured before the wait, which is not its time.
@@ -246,7 +247,7 @@ impl Worker {
             let parked = self.shared.idle.park(self.index, self.searching.take());
             remote.parker().publish(); // SleepFence
             remote.stats().parks.add(1);
-            let result = if self.has_gift(parked.last_searcher) {
+            let result = if self.has_gift(parked.last_searcher) || gift() {
                 poll.look(events)
             } else {
                 if parked.watcher {
@@ -333,7 +334,7 @@ impl Worker {
 
     /// Looks around for a while before parking, if the user asked for it. True if there is something to do. One loop at a
     /// time, counted as a searcher: so nobody is woken for what it will find, and the spinners do not crowd out the workers.
-    fn spin(&self) -> bool {
+    fn spin(&self, gift: impl Fn() -> bool) -> bool {
         let spin = self.shared.options.spin;
         if spin.is_zero() {
             return false;
@@ -344,8 +345,8 @@ impl Worker {
             }
             self.searching.set(true);
         }
-        let until = clock::now() + spin.as_nanos() as u64;
-        while self.core.read_clock() < until {
+        let until = clock::now().saturating_add(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX));
+        while self.core.read_clock() < until && !gift() {
             self.core.take_posts();
             self.look();
             self.core.expire_timers();

@@ -283,10 +283,6 @@ impl RawTask {
         self.header().state.load().is_complete()
     }
 
-    pub(super) fn is_stealable(self) -> bool {
-        !self.header().pinned
-    }
-
     /// A ready handle of this cell may cross to another thread and wait there, or be dropped.
     pub(super) fn may_travel(self) -> bool {
         !self.header().pinned || self.header().state.load().is_unbuilt()

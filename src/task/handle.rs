@@ -6,6 +6,8 @@
 //! *Threads.* A pinned cell's ready handle is run and dropped on its loop only; the public ends go anywhere.
 //! *Ordering.* `state.rs`; a queue's own ordering carries a ready handle from thread to thread.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::task::Waker;
@@ -36,11 +38,6 @@ impl ReadyHandle {
         self.0.header().context("")
     }
 
-    /// Whether it may run on any loop.
-    pub(crate) fn is_stealable(&self) -> bool {
-        self.0.is_stealable()
-    }
-
     /// Whether it may be moved to another thread, or dropped there.
     pub(crate) fn may_travel(&self) -> bool {
         self.0.may_travel()
@@ -53,6 +50,31 @@ impl Drop for ReadyHandle {
         self.0.cancel();
         self.0.run();
     }
+}
+
+thread_local! {
+    /// What is to be dropped on this thread after the handle that is being dropped; `None` if none is.
+    static DISCARDED: RefCell<Option<VecDeque<ReadyHandle>>> = const { RefCell::new(None) };
+}
+
+/// Drops a handle that no queue takes, which cancels its task. A destructor that wakes the next such task, and that one's the
+/// next, does not deepen the stack.
+pub(crate) fn discard(handle: ReadyHandle) {
+    let mut handle = Some(handle);
+    let nested = DISCARDED.try_with(|discarded| match &mut *discarded.borrow_mut() {
+        Some(queue) => queue.push_back(handle.take().expect("taken once")),
+        none => *none = Some(VecDeque::new()),
+    });
+    let Some(first) = handle else { return };
+    drop(first);
+    if nested.is_err() {
+        return; // The thread is ending and has no such list.
+    }
+    let next = || DISCARDED.with(|discarded| discarded.borrow_mut().as_mut().and_then(VecDeque::pop_front));
+    while let Some(handle) = next() {
+        drop(handle);
+    }
+    DISCARDED.with(|discarded| *discarded.borrow_mut() = None);
 }
 
 impl fmt::Debug for ReadyHandle {

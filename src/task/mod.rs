@@ -23,8 +23,6 @@
 //!
 //! *Threads.* Any, as above. *Ordering.* `state.rs`.
 
-use std::panic::Location;
-
 pub(crate) mod budget;
 mod callback;
 mod cell;
@@ -43,9 +41,9 @@ pub use instrument::{Event, Instrument};
 pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
-pub(crate) use callback::Once;
+pub(crate) use callback::{Callbacks, Once};
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};
-pub(crate) use handle::ReadyHandle;
+pub(crate) use handle::{ReadyHandle, discard};
 pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
 pub use live::TaskInfo;
@@ -71,7 +69,7 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
         None
     }
     /// Queues a callback: done-callbacks go through the queue, they are never called in place.
-    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, location: &'static Location<'static>);
+    fn deliver(&self, callbacks: Callbacks);
     /// Last resort for errors that nobody can be handed.
     fn report(&self, context: &ErrorContext);
 }

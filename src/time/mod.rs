@@ -122,7 +122,7 @@ impl Alarm {
 
     /// Where to arm: on the loop that this thread drives, for there the waiting task is; else on one that is present.
     fn home(&self) -> Option<Arc<Remote>> {
-        scheduler::try_home().or_else(|| Some(self.birth.as_ref()?.shared.present_home().clone()))
+        scheduler::try_timer_home().or_else(|| Some(self.birth.as_ref()?.shared.present_home().clone()))
     }
 }
 

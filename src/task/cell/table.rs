@@ -7,11 +7,11 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 
+use super::super::callback::Callbacks;
 use super::super::id;
 use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
@@ -286,24 +286,11 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
     unsafe { task.cell::<F, S>() }.home.is_home()
 }
 
-/// Queues one callback that calls them all in order, each guarded from the others' panics.
+/// Queues one callback that calls them all in order.
 unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Vec<DoneCallback>, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    home.deliver(
-        Box::new(move || {
-            let mut first_panic = None;
-            for callback in callbacks {
-                if let Err(payload) = catch(|| callback(outcome)) {
-                    first_panic.get_or_insert(payload);
-                }
-            }
-            if let Some(payload) = first_panic {
-                resume_unwind(payload);
-            }
-        }),
-        task.header().location,
-    );
+    home.deliver(Callbacks::new(callbacks, outcome, task.header().location));
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
