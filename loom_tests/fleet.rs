@@ -8,7 +8,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::Location;
 
 use loom::sync::Arc;
 
@@ -20,7 +19,7 @@ use crate::primitive::atomic::{AtomicBool, Ordering};
 use crate::primitive::deque::{Steal, Stealer, Worker as Queue};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::injector::Injector;
-use crate::task::{ErrorContext, Handle, Kind, LiveList, Once, ReadyHandle, Schedule, launch};
+use crate::task::{Callbacks, ErrorContext, Handle, Kind, LiveList, Once, ReadyHandle, Schedule, launch};
 
 /// What is left of a selector: its lock, and the wake-up that whoever polls it takes.
 pub(super) struct Selector {
@@ -160,7 +159,7 @@ impl Schedule for Home {
         None
     }
 
-    fn deliver(&self, _: Box<dyn FnOnce() + Send>, _: &'static Location<'static>) {
+    fn deliver(&self, _: Callbacks) {
         unreachable!("no callbacks here");
     }
 

@@ -121,22 +121,26 @@ fn a_loop_comes_while_work_comes() {
     });
 }
 
+/// Posts that say in which order they were run.
+fn posts(finish: &Finish, order: &std::sync::Arc<std::sync::Mutex<Vec<usize>>>) -> Vec<impl FnOnce() + Send + use<>> {
+    let post = |i| {
+        let (callback, order) = (finish.callback(), order.clone());
+        move || {
+            order.lock().unwrap().push(i);
+            callback();
+        }
+    };
+    (0..3).map(post).collect()
+}
+
 #[test]
-fn posts_wait_in_order_for_the_next_tenancy() {
+fn an_absent_loop_stays_absent() {
     check(|| {
-        let (fleet, finish) = (Fleet::new(1, true), Finish::after(3));
-        let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (fleet, finish, order) = (Fleet::new(1, true), Finish::after(3), std::sync::Arc::default());
+        let posts = posts(&finish, &order);
         let poster = thread::spawn({
-            let (fleet, finish, order) = (fleet.clone(), finish.clone(), order.clone());
-            move || {
-                for i in 0..3 {
-                    let (callback, order) = (finish.callback(), order.clone());
-                    give(&fleet, To::One(0), move || {
-                        order.lock().unwrap().push(i);
-                        callback();
-                    });
-                }
-            }
+            let fleet = fleet.clone();
+            move || posts.into_iter().for_each(|post| give(&fleet, To::One(0), post))
         });
         // Sleeps until a post comes, at least.
         let driver = enter(&fleet);
@@ -150,6 +154,29 @@ fn posts_wait_in_order_for_the_next_tenancy() {
             driver.run_once();
         }
         leave(&fleet, &driver);
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn posts_wait_in_order_for_the_next_tenancy() {
+    check(|| {
+        let (fleet, finish, order) = (Fleet::new(1, true), Finish::after(3), std::sync::Arc::default());
+        let mut posts = posts(&finish, &order).into_iter();
+        give(&fleet, To::One(0), posts.next().expect("three"));
+        let poster = thread::spawn({
+            let fleet = fleet.clone();
+            move || posts.for_each(|post| give(&fleet, To::One(0), post))
+        });
+        // A driver that runs nothing.
+        let driver = enter(&fleet);
+        leave(&fleet, &driver);
+        let driver = enter(&fleet);
+        while !finish.is_reached() {
+            driver.run_once();
+        }
+        leave(&fleet, &driver);
+        poster.join().unwrap();
         assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
     });
 }

@@ -12,7 +12,7 @@ use loom::thread;
 use super::support::{Home, Hub, OnDrop, Signal, Tally, check, new_task};
 use crate::primitive::deque::Worker;
 use crate::scheduler::injector::Injector;
-use crate::task::{ErrorContext, Kind, LiveList, Once, ReadyHandle, Schedule, Task, launch};
+use crate::task::{Callbacks, ErrorContext, Kind, LiveList, Once, ReadyHandle, Schedule, Task, launch};
 
 /// `StealableHome` off the loops, without the invitation.
 struct Injecting {
@@ -45,7 +45,7 @@ impl Schedule for Injecting {
         None
     }
 
-    fn deliver(&self, _: Box<dyn FnOnce() + Send>, _: &'static std::panic::Location<'static>) {
+    fn deliver(&self, _: Callbacks) {
         unreachable!("no callbacks here");
     }
 

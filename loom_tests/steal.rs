@@ -15,7 +15,7 @@ use loom::thread::{self, ThreadId};
 
 use super::support::{OnDrop, Tally, check, new_task};
 use crate::primitive::deque::{Steal, Stealer, Worker};
-use crate::task::{ErrorContext, Kind, LiveList, ReadyHandle, Schedule, Task, launch};
+use crate::task::{Callbacks, ErrorContext, Kind, LiveList, ReadyHandle, Schedule, Task, launch};
 
 /// Two loops' stealable queues. What is woken goes to the queue of the thread it is woken on, from outside to the owner's
 /// (in the engine: to the injector, see `inject_sleep.rs`).
@@ -54,7 +54,7 @@ impl Schedule for Home {
         None
     }
 
-    fn deliver(&self, _: Box<dyn FnOnce() + Send>, _: &'static std::panic::Location<'static>) {
+    fn deliver(&self, _: Callbacks) {
         unreachable!("no callbacks here");
     }
 

@@ -17,7 +17,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, ThreadId};
 
 use crate::event_loop::park::Unblock;
-use crate::task::{ErrorContext, Kind, LiveList, NewTask, ReadyHandle, Schedule};
+use crate::task::{Callbacks, ErrorContext, Kind, LiveList, NewTask, ReadyHandle, Schedule};
 
 /// Explores `model`: every interleaving with at most two preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 pub(super) fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -121,7 +121,7 @@ pub(super) struct Hub {
     live: LiveList,
     /// Refuses handles: they are dropped by who pushes.
     closed: Mutex<bool>,
-    callbacks: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    callbacks: Mutex<Vec<Callbacks>>,
     pub(super) freed: Tally,
 }
 
@@ -169,7 +169,7 @@ impl Hub {
     /// Calls the callbacks that were queued; returns how many deliveries there were.
     pub(super) fn call_back(&self) -> usize {
         let callbacks = std::mem::take(&mut *self.callbacks.lock().unwrap());
-        callbacks.into_iter().map(|callback| callback()).count()
+        callbacks.into_iter().map(|callbacks| callbacks.call(|context| panic!("{context}"))).count()
     }
 
     /// Refuses and drops handles from now on.
@@ -230,9 +230,9 @@ impl Schedule for Home {
         Some(&self.hub.live)
     }
 
-    fn deliver(&self, callback: Box<dyn FnOnce() + Send>, _: &'static Location<'static>) {
+    fn deliver(&self, callbacks: Callbacks) {
         self.alive.load(Relaxed);
-        self.hub.callbacks.lock().unwrap().push(callback);
+        self.hub.callbacks.lock().unwrap().push(callbacks);
     }
 
     fn report(&self, context: &ErrorContext) {

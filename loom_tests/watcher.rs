@@ -133,7 +133,20 @@ fn two_park_and_one_wakes() {
 
 #[test]
 fn loop_0_enters_while_others_park() {
-    play([true, false, false], [|loops| loops.enter(0), |loops| loops.park(1), |loops| loops.park(2)]);
+    play(
+        [true, false, false],
+        [
+            |loops| loops.enter(0),
+            |loops| {
+                loops.park(1);
+                loops.idle.keep_watch(1, true);
+            },
+            |loops| {
+                loops.park(2);
+                loops.idle.keep_watch(2, true);
+            },
+        ],
+    );
 }
 
 #[test]

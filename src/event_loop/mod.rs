@@ -39,7 +39,7 @@ pub(crate) use core::LoopCore;
 pub(crate) use readiness::Direction;
 pub(crate) use registration::Registration;
 pub(crate) use remote::Remote;
-pub(crate) use selector::{PollSet, only_alarms};
+pub(crate) use selector::only_alarms;
 pub(crate) use timers::Timer;
 
 use crate::task::{ErrorContext, Handle, Handler, Task, TimerHandle};
@@ -136,7 +136,8 @@ impl EventLoop {
 
     /// Calls `callback` in every turn in which `fd` can be read (or has ended, or has an error), until it is removed:
     /// level-triggered, as in asyncio. A second call for the same descriptor replaces the callback. Keyed by the
-    /// descriptor's number; remove it before you close the descriptor.
+    /// descriptor's number; remove it before you close the descriptor. (Closed first, its callback is never called again; but if
+    /// a duplicate keeps the file open, the kernel goes on reporting it and the loop does not come to rest.)
     ///
     /// # Errors
     /// If the descriptor cannot be polled, belongs to a socket of this runtime, or the loop is closed.

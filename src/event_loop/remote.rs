@@ -20,7 +20,7 @@ use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
     Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
-    discard, launch, report_to,
+    discard, drop_payload, launch, report_to,
 };
 
 pub(crate) struct Remote {
@@ -134,7 +134,12 @@ impl Remote {
             }
             Err(handle) => {
                 debug_assert!(handle.may_travel());
-                discard(handle);
+                if handle.may_travel() {
+                    discard(handle);
+                } else {
+                    // Better lost than dropped on a foreign thread.
+                    std::mem::forget(handle);
+                }
             }
         }
     }
@@ -171,9 +176,7 @@ impl Remote {
     pub(crate) fn wake(&self, waker: Waker) {
         if let Err(payload) = catch(|| waker.wake()) {
             self.report(&ErrorContext::new("Exception in a waker").with_panic(&*payload));
-            if let Err(second) = catch(|| drop(payload)) {
-                std::mem::forget(second);
-            }
+            drop_payload(payload);
         }
     }
 }

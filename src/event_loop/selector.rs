@@ -70,8 +70,8 @@ struct Source {
 pub(super) enum Trigger {
     /// Both directions, when they change: for sockets.
     Edge,
-    /// As long as it is so, in every turn: asyncio's readers and writers.
-    Level(Interest),
+    /// As long as it is so, in every turn: asyncio's readers and writers. `own`: called on the selector's own thread.
+    Level { interest: Interest, own: bool },
 }
 
 /// What a batch of events was.
@@ -131,7 +131,7 @@ impl Selector {
         };
         let registered = match trigger {
             Trigger::Edge => self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE),
-            Trigger::Level(interest) => level::register(&self.registry, descriptor, token, interest),
+            Trigger::Level { interest, own } => level::register(&self.registry, descriptor, token, interest, own),
         };
         match registered {
             Ok(()) => Ok((token, readiness)),
@@ -148,17 +148,17 @@ impl Selector {
 
     /// Changes what a level-triggered registration waits for. An error of "not found" says that the descriptor was closed
     /// since it was registered.
-    pub(super) fn change(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest) -> io::Result<()> {
+    pub(super) fn change(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest, own: bool) -> io::Result<()> {
         if !self.owns(fd.as_raw_fd(), token) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        level::change(&self.registry, fd, token, interest)
+        level::change(&self.registry, fd, token, interest, own)
     }
 
     /// After a level-triggered callback, where the kernel does not go on telling by itself.
-    pub(super) fn rearm(&self, fd: RawFd, token: Token, interest: Interest) {
+    pub(super) fn rearm(&self, fd: RawFd, token: Token, interest: Interest, own: bool) {
         if self.owns(fd, token) {
-            level::rearm(&self.registry, fd, token, interest);
+            level::rearm(&self.registry, fd, token, interest, own);
         }
     }
 

@@ -29,6 +29,9 @@ const TIMER_SPACING: u64 = 250_000;
 /// The span between two looks at the clock that a turn aims at, in nanoseconds.
 const STRIDE_AIM: u64 = 10_000;
 const STRIDE_MAX: u32 = 16;
+/// The same for a loop that has timers or descriptors to come back to: what a stride learned from quick handles costs when slow
+/// ones follow.
+const STRIDE_MAX_WAITED_FOR: u32 = 4;
 
 /// What a turn may cost before the loop looks at the world again.
 #[derive(Clone, Copy)]
@@ -270,7 +273,9 @@ impl LoopCore {
         let each = took / u64::from(handles);
         let known = self.handle_nanos.get();
         self.handle_nanos.set(if known == 0 { each } else { (known * 7 + each) / 8 });
-        let stride = (STRIDE_AIM / each.max(1)).clamp(1, u64::from(STRIDE_MAX)) as u32;
+        let waited_for = self.remote.timers().next_hint() != NEVER || self.remote.selector().sources() > 0;
+        let most = if waited_for { STRIDE_MAX_WAITED_FOR } else { STRIDE_MAX };
+        let stride = (STRIDE_AIM / each.max(1)).clamp(1, u64::from(most)) as u32;
         self.stride.set(stride.min(self.stride.get() * 2));
     }
 

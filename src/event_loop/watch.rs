@@ -22,7 +22,7 @@ use super::Remote;
 use super::core::LoopCore;
 use super::readiness::{Direction, Readiness};
 use super::selector::Trigger;
-use crate::task::{ErrorContext, Task, catch};
+use crate::task::{ErrorContext, Task, catch, drop_payload};
 
 #[derive(Default)]
 pub(super) struct Watches {
@@ -34,6 +34,8 @@ struct Watch {
     readiness: Arc<Readiness>,
     /// By direction.
     callbacks: [Option<Callback>; 2],
+    /// What the registration waits for, for a callback that re-arms it.
+    registered: Rc<Cell<Interest>>,
 }
 
 struct Callback {
@@ -97,7 +99,7 @@ pub(super) fn add(
     let mut watch = core.watches().borrow_mut().by_fd.remove(&raw);
     if let Some(known) = &watch {
         let wanted = known.interest().map_or(interest_of(direction), |i| i | interest_of(direction));
-        if selector.change(fd, known.token, wanted).is_err() {
+        if selector.change(fd, known.token, wanted, core.owns_devices()).is_err() {
             // The number's former owner was closed: its callbacks die with it.
             selector.deregister_closed(raw, known.token);
             watch.take().into_iter().for_each(Watch::cancel);
@@ -107,6 +109,7 @@ pub(super) fn add(
         Some(watch) => watch,
         None => register(core, fd, direction)?,
     };
+    watch.registered.set(watch.interest().map_or(interest_of(direction), |i| i | interest_of(direction)));
     let callback = spawn(core, &watch, raw, direction, callback, location);
     let old = watch.callbacks[direction as usize].replace(callback);
     core.watches().borrow_mut().by_fd.insert(raw, watch);
@@ -122,8 +125,10 @@ fn register(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) -> io::Re
         let text = "this descriptor belongs to a socket of the runtime: use the socket's own methods";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    let (token, readiness) = selector.register(fd, Trigger::Level(interest_of(direction)))?;
-    Ok(Watch { token, readiness, callbacks: [None, None] })
+    let (token, readiness) =
+        selector.register(fd, Trigger::Level { interest: interest_of(direction), own: core.owns_devices() })?;
+    let registered = Rc::new(Cell::new(interest_of(direction)));
+    Ok(Watch { token, readiness, callbacks: [None, None], registered })
 }
 
 /// The task that runs the callback. It is woken by events only, so it starts with its waker in the direction's slot.
@@ -140,6 +145,7 @@ fn spawn(
     let remote = core.devices().clone();
     let current = Rc::new(Cell::new(true));
     let is_current = current.clone();
+    let (own, registered) = (core.owns_devices(), watch.registered.clone());
     let run = poll_fn(move |cx| {
         match readiness.poll(cx, direction) {
             Poll::Pending => return Poll::Pending,
@@ -151,11 +157,12 @@ fn spawn(
             context.location = Some(location);
             context.loop_index = Some(remote.index());
             remote.report(&context);
+            drop_payload(payload);
         }
         if !is_current.get() {
             return Poll::Ready(());
         }
-        remote.selector().rearm(fd, token, interest_of(direction));
+        remote.selector().rearm(fd, token, registered.get(), own);
         if readiness.poll(cx, direction).is_ready() {
             // Once a turn.
             cx.waker().wake_by_ref();
@@ -179,8 +186,9 @@ pub(super) fn remove(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) 
     let selector = core.devices().selector();
     match watch.interest() {
         Some(rest) => {
+            watch.registered.set(rest);
             // Fails only if the descriptor was closed: then nothing will be heard of it anyway.
-            let _ = selector.change(fd, watch.token, rest);
+            let _ = selector.change(fd, watch.token, rest, core.owns_devices());
             core.watches().borrow_mut().by_fd.insert(raw, watch);
         }
         None => selector.deregister(raw, watch.token),

@@ -263,11 +263,13 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     if shared.has_peers() {
         give_to_custodian(shared, remote);
     }
-    shared.tenancy.release(core.ready().take_stealable());
     if shared.is_closing() {
-        // Posted after the close and before the release.
+        // As long as the loop is ours: after the release the inbox is the next driver's.
         drop(remote.inbox().close());
     }
+    // What was not measured yet is measured here.
+    core.read_clock();
+    shared.tenancy.release(core.ready().take_stealable());
 }
 
 /// What any loop may run goes to the others.
@@ -313,7 +315,7 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     let idle = core.spawn_root(location);
     idle.waker.wake_by_ref();
     while !root.is_done() && !shared.is_closing() {
-        run_guest(&core, root, &idle.waker);
+        run_guest(shared, &core, root, &idle.waker);
         if root.is_done() {
             break;
         }
@@ -337,8 +339,12 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     drop(in_runtime);
 }
 
-fn run_guest<F: Future>(core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) {
+fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) {
     core.take_posts();
+    if shared.is_closing() {
+        // A closing loop wakes its timers before their time.
+        return;
+    }
     let _ = core.run_ready(TurnLimit::NONE, || match root.step(waker) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
@@ -369,7 +375,7 @@ fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, ro
         };
         remote.parker().retract();
         current::switch(guest);
-        run_guest(guest, root, waker);
+        run_guest(shared, guest, root, waker);
     }
     remote.set_carrier(None);
     current::switch(&core);

@@ -111,20 +111,15 @@ impl Executor {
 
     fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
         let entered = context::work_for(anchor.clone());
-        while let Some(job) = self.next_job(anchor.shared.options.executor_keep_alive) {
+        while let Some(job) = self.next_job(id, anchor.shared.options.executor_keep_alive) {
             job.run();
         }
         drop(entered);
-        let mut inner = self.inner.lock();
-        let own = inner.threads.remove(&id);
-        if inner.closed {
-            // Whoever shuts down joins us.
-            inner.ended.extend(own.flatten());
-            self.ended.notify_all();
-        } // Else dropping our own handle detaches us: nothing of the runtime is touched from here on.
+        self.ended.notify_all();
     }
 
-    fn next_job(&self, keep_alive: Duration) -> Option<ReadyHandle> {
+    /// Waits for a job. `None`: the thread is to end, and is no longer counted: whoever submits from now on starts another.
+    fn next_job(&self, id: u64, keep_alive: Duration) -> Option<ReadyHandle> {
         let mut inner = self.inner.lock();
         let deadline = Instant::now().checked_add(keep_alive);
         loop {
@@ -132,6 +127,9 @@ impl Executor {
                 return Some(job);
             }
             if inner.closed {
+                // Whoever shuts down joins us.
+                let own = inner.threads.remove(&id);
+                inner.ended.extend(own.flatten());
                 return None;
             }
             inner.idle += 1;
@@ -144,7 +142,11 @@ impl Executor {
             };
             inner.idle -= 1;
             inner.called = inner.called.saturating_sub(1).min(inner.idle);
-            if timed_out && inner.queue.is_empty() {
+            if timed_out && inner.queue.is_empty() && !inner.closed {
+                // Dropping our own handle detaches us.
+                let own = inner.threads.remove(&id);
+                drop(inner);
+                drop(own);
                 return None;
             }
         }

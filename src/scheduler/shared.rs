@@ -20,7 +20,7 @@ use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
 use crate::task::{
     Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
-    launch,
+    drop_payload, launch,
 };
 
 /// A hook that is told a loop's index.
@@ -166,9 +166,7 @@ impl Shared {
             let mut context = ErrorContext::new("Exception in a thread hook").with_panic(&*payload);
             context.loop_index = Some(index);
             self.remotes[index].report(&context);
-            if let Err(second) = catch(|| drop(payload)) {
-                std::mem::forget(second);
-            }
+            drop_payload(payload);
         }
     }
 }

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use mio::Events;
 
+use super::idle::Parked;
 use super::shared::Shared;
 use super::watcher::Peers;
 use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
-use crate::event_loop::{LoopCore, PollSet, Remote, only_alarms};
+use crate::event_loop::{LoopCore, Remote, only_alarms};
 use crate::primitive::deque::Steal;
 use crate::task::Event;
 
@@ -89,6 +90,9 @@ impl Worker {
         }
         self.core.expire_timers();
         self.expire_absent();
+        if self.searching.get() && !self.core.ready().is_empty() {
+            self.end_search();
+        }
         self.share();
         let handles = self.shared.options.event_interval;
         self.core.run_ready(TurnLimit { handles, nanos: TURN_NANOS }, root)?;
@@ -242,22 +246,9 @@ impl Worker {
         self.core.read_clock();
         let remote = self.remote();
         remote.observer().tell(|| Event::Parked { on: self.index });
-        let (waited, events) = self.core.with_events(|events| {
-            let mut poll = remote.selector().lock();
-            let parked = self.shared.idle.park(self.index, self.searching.take());
-            remote.parker().publish(); // SleepFence
-            remote.stats().parks.add(1);
-            let result = if self.has_gift(parked.last_searcher) || gift() {
-                poll.look(events)
-            } else {
-                if parked.watcher {
-                    self.shared.start_watch(Some(self.index));
-                }
-                self.wait(&mut poll, events)
-            };
-            remote.parker().retract();
-            result
-        });
+        let parked = self.shared.idle.park(self.index, self.searching.take());
+        remote.stats().parks.add(1);
+        let (waited, events) = self.core.with_events(|events| self.sleep(events, &parked, gift));
         remote.observer().tell(|| Event::Woke { on: self.index });
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
@@ -282,27 +273,37 @@ impl Worker {
             || (last_searcher && self.shared.options.work_stealing && self.victim_exists())
     }
 
-    /// Blocks, ticking while it is the watcher.
-    fn wait(&self, poll: &mut PollSet, events: &mut Events) -> io::Result<()> {
-        let mut quiet_ticks = 0;
+    /// Blocks until there is something to do. As the watcher it looks around at each tick: awake and without its selector's
+    /// lock, since what it wakes may be a user's own waker.
+    fn sleep(&self, events: &mut Events, parked: &Parked, gift: impl Fn() -> bool) -> io::Result<()> {
+        let remote = self.remote();
+        let (mut arm_tick, mut last_searcher, mut quiet_ticks) = (parked.watcher, parked.last_searcher, 0);
         loop {
-            poll.wait(events, self.deadline())?;
-            let woken = self.remote().parker().is_notified() || self.shared.is_closing() || !only_alarms(events);
-            if woken || self.remote().timers().next_hint() <= self.core.read_clock() {
+            let mut poll = remote.selector().lock();
+            remote.parker().publish(); // SleepFence
+            let has_gift = self.has_gift(last_searcher) || gift();
+            let waited = if has_gift {
+                poll.look(events)
+            } else {
+                if arm_tick {
+                    self.shared.start_watch(Some(self.index));
+                }
+                poll.wait(events, self.deadline())
+            };
+            let notified = remote.parker().retract();
+            drop(poll);
+            waited?;
+            let timer_is_due = remote.timers().next_hint() <= self.core.read_clock();
+            if has_gift || notified || timer_is_due || !only_alarms(events) {
                 return Ok(());
             }
             quiet_ticks = if self.shared.idle.census().running == 0 { quiet_ticks + 1 } else { 0 };
-            if !self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS) {
-                if self.custody_is_due() {
-                    return Ok(());
-                }
-                continue;
-            }
-            if self.tick() {
+            arm_tick = self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS);
+            if (arm_tick && self.tick()) || self.custody_is_due() {
                 events.clear();
                 return Ok(());
             }
-            self.shared.start_watch(Some(self.index));
+            last_searcher = false;
         }
     }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::join::{DoneCallback, Outcome};
-use super::{ErrorContext, catch};
+use super::{ErrorContext, catch, drop_payload};
 
 /// A closure that runs once.
 pub(crate) struct Once<F>(Option<F>);
@@ -50,9 +50,7 @@ impl Callbacks {
                 let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
                 context.location = Some(self.location);
                 report(&context);
-                if let Err(second) = catch(|| drop(payload)) {
-                    std::mem::forget(second);
-                }
+                drop_payload(payload);
             }
         }
     }

@@ -47,7 +47,7 @@ pub(crate) use handle::{ReadyHandle, discard};
 pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
 pub use live::TaskInfo;
-pub(crate) use report::{ExceptionHandler, payload_text, report_to};
+pub(crate) use report::{ExceptionHandler, drop_payload, payload_text, report_to};
 
 /// How a cell reaches its queue. Implemented by the rooms above.
 ///

@@ -116,7 +116,7 @@ pub(crate) fn report_to(handler: &ExceptionHandler, context: &ErrorContext) {
     if let Err(payload) = catch(|| handler(context)) {
         default_handler(&ErrorContext::new("Unhandled error in exception handler").with_panic(&*payload));
         default_handler(context);
-        let _ = catch(|| drop(payload));
+        drop_payload(payload);
     }
 }
 
@@ -129,6 +129,13 @@ fn default_handler(context: &ErrorContext) {
             log::error!(target: "epicycle", "{context}");
         }
     });
+}
+
+/// Drops a panic's payload: user data, whose destructor may panic as well. There it ends.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch(|| drop(payload)) {
+        std::mem::forget(second);
+    }
 }
 
 /// The text of a panic's payload, for the two types that `panic!` makes.

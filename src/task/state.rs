@@ -194,6 +194,7 @@ impl State {
         // Ordering: Relaxed, as in std's Arc: a new reference is made from one that keeps the cell alive.
         let before = Snapshot(self.0.fetch_add(REF, Ordering::Relaxed));
         if before.refs() >= MAX_REFS {
+            eprintln!("epicycle: more than {MAX_REFS} wakers and handles of one task; aborting");
             // As std's Arc: more references than memory could hold is a leak that would end in a use after free.
             std::process::abort();
         }

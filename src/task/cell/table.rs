@@ -16,7 +16,7 @@ use super::super::id;
 use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
-use super::super::{Event, ReadyHandle, Schedule};
+use super::super::{Event, ReadyHandle, Schedule, drop_payload};
 use super::{Cell, Kind, RawTask, Stage, Vtable, catch};
 use crate::primitive::atomic::Ordering;
 
@@ -265,10 +265,7 @@ fn report_panic<F: Future, S: Schedule>(task: RawTask, message: &str, payload: B
     // SAFETY: the table's types, by all callers.
     let home = unsafe { &task.cell::<F, S>().home };
     home.report(&task.header().context(message).with_panic(&*payload));
-    // A payload is user data: its destructor may panic as well, and there it ends.
-    if let Err(second) = catch(|| drop(payload)) {
-        std::mem::forget(second);
-    }
+    drop_payload(payload);
 }
 
 unsafe fn take_join_waker<F: Future, S: Schedule>(task: RawTask) -> Option<Waker> {
