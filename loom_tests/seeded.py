@@ -180,7 +180,7 @@ BUGS = [
         (".filter(|entry| entry.sequence == sequence)", ".filter(|entry| entry.sequence == sequence || true)"),
     ]),
     ("timer", "an armed timer unparks nobody", [
-        ("if earliest && !current::is_on(home) {", "if earliest && current::is_on(home) {"),
+        ("if earliest && !current::is_on(&home) {", "if earliest && current::is_on(&home) {"),
     ]),
     ("timer", "an update keeps the old waker", [
         ("Some(entry) => std::mem::swap(&mut entry.waker, &mut waker),", "Some(_) => drop(waker),"),

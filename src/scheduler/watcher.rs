@@ -5,7 +5,7 @@
 //! wake-up is never taken (`park.rs`).
 //!
 //! Two kinds of helpers. The *watcher*, a parked loop, ticks while others run. If nobody is parked, every *running* loop
-//! makes rounds every 5 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
+//! makes rounds every 2 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
 //! healthy one. Stuck means: awake, and its count of handles stands where it stood at the last tick or round.
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) const TICK: Duration = Duration::from_micros(300);
 
 /// How often a busy loop looks at its neighbours, in nanoseconds.
-const ROUND_NANOS: u64 = 4_000_000;
+const ROUND_NANOS: u64 = 2_000_000;
 
 /// The most batches of events that are taken from a peer at a time.
 const MOST_BATCHES: usize = 16;

@@ -16,6 +16,7 @@ use std::time::Instant;
 use super::ErrorContext;
 use super::cell::RawTask;
 use super::waker;
+use crate::primitive::MODELLED;
 
 /// The right to run a cell once: what queues hold.
 pub(crate) struct ReadyHandle(RawTask);
@@ -60,6 +61,10 @@ thread_local! {
 /// Drops a handle that no queue takes, which cancels its task. A destructor that wakes the next such task, and that one's the
 /// next, does not deepen the stack.
 pub(crate) fn discard(handle: ReadyHandle) {
+    if MODELLED {
+        // A model's threads take turns on one real thread, and would drop each other's.
+        return drop(handle);
+    }
     let mut handle = Some(handle);
     let nested = DISCARDED.try_with(|discarded| match &mut *discarded.borrow_mut() {
         Some(queue) => queue.push_back(handle.take().expect("taken once")),
