@@ -287,23 +287,27 @@ impl Worker {
 
     /// `Worker::park`.
     fn park(&self) {
-        let own = self.own();
-        {
-            let _poll = own.selector.poll.lock();
-            let parked = self.fleet.idle.park(self.index, self.searching.take());
-            own.parker.publish(); // SleepFence
-            own.parks.add();
-            if self.has_gift(parked.last_searcher) {
-                own.selector.edge.look();
-            } else {
-                own.selector.edge.wait();
-            }
-            own.parker.retract();
-        }
+        let parked = self.fleet.idle.park(self.index, self.searching.take());
+        self.own().parks.add();
+        self.sleep(parked.last_searcher);
         let woken = self.fleet.idle.wake(self.index);
         self.searching.set(woken.invited);
         self.take_posts();
         self.find_work();
+    }
+
+    /// `Worker::sleep`, of a loop that is not the watcher.
+    fn sleep(&self, last_searcher: bool) {
+        let own = self.own();
+        let poll = own.selector.poll.lock();
+        own.parker.publish(); // SleepFence
+        if self.has_gift(last_searcher) {
+            own.selector.edge.look();
+        } else {
+            own.selector.edge.wait();
+        }
+        own.parker.retract();
+        drop(poll);
     }
 
     /// `Worker::has_gift`.

@@ -97,10 +97,8 @@ BUGS = [
         ("        fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.\n", ""),
     ]),
     ("park", "looks before it publishes", [
-        ("            own.parker.publish(); // SleepFence\n            own.parks.add();\n"
-         "            if self.has_gift(parked.last_searcher) {",
-         "            let gift = self.has_gift(parked.last_searcher);\n            own.parker.publish();\n"
-         "            own.parks.add();\n            if gift {"),
+        ("        own.parker.publish(); // SleepFence\n        if self.has_gift(last_searcher) {",
+         "        let has_gift = self.has_gift(last_searcher);\n        own.parker.publish();\n        if has_gift {"),
     ]),
     ("park", "every unpark is a system call", [
         ("if won.is_ok() {\n            unblock.unblock();\n        }", "unblock.unblock();"),
@@ -109,12 +107,8 @@ BUGS = [
         ("        let Some(_poll) = self.selector.poll.try_lock() else { return false };\n", ""),
     ]),
     ("eaten_edge", "PARKED is published before the lock is held", [
-        ("            let _poll = own.selector.poll.lock();\n"
-         "            let parked = self.fleet.idle.park(self.index, self.searching.take());\n"
-         "            own.parker.publish(); // SleepFence\n",
-         "            let parked = self.fleet.idle.park(self.index, self.searching.take());\n"
-         "            own.parker.publish(); // SleepFence\n"
-         "            let _poll = own.selector.poll.lock();\n"),
+        ("        let poll = own.selector.poll.lock();\n        own.parker.publish(); // SleepFence\n",
+         "        own.parker.publish(); // SleepFence\n        let poll = own.selector.poll.lock();\n"),
     ]),
     ("watcher", "a watcher that wakes appoints no successor", [
         ("Woken { invited, new_watcher: set.appoint() }", "Woken { invited, new_watcher: None }"),
@@ -131,6 +125,10 @@ BUGS = [
     ]),
     ("watcher", "a tick gives the watch up while others run", [
         ("if watches && may_resign && self.census().running == 0 {", "if watches && may_resign && self.census().running <= 1 {"),
+    ]),
+    ("watcher", "asks whether it watches before it has the lock", [
+        ("let _parked = self.idle.park(0, false);", "let parked = self.idle.park(0, false);"),
+        ("let watches = self.idle.keep_watch(0, false);", "let watches = parked.watcher;"),
     ]),
     ("loop0", "the leaver keeps its role as the last searcher", [
         ("if last_searcher || !fleet.injector.is_empty() {", "if last_searcher && !fleet.injector.is_empty() {"),

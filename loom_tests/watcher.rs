@@ -1,18 +1,22 @@
-//! Who watches: three loops park, wake, enter, leave and invite each other.
+//! Who watches: three loops park, wake, enter, leave and invite each other; and an adopter that polls while a tick is due.
 //!
 //! *Property.* When all is quiet: if any loop runs and any is parked, one parked loop is the watcher, and its tick was armed
-//! after it had parked. The counts are those of the loops.
+//! after it had parked. The counts are those of the loops. A sleeper that is appointed ticks, though an adopter may have polled
+//! its selector before it had the lock.
 //! *Threads.* One a loop. A loop that stays parked is one whose thread has ended; if it was invited, it wakes at the end.
 //! *Bound.* Two preemptions.
 //! *Seeded bugs.* A watcher that wakes appoints no successor; a loop that enters appoints nobody; a loop that parks while
-//! others run does not become the watcher; a tick gives the watch up while somebody runs.
+//! others run does not become the watcher; a tick gives the watch up while somebody runs; a sleeper asks whether
+//! it watches before it has its selector's lock.
 
 use std::sync::Mutex;
 
 use loom::sync::Arc;
 use loom::thread;
 
-use super::support::check;
+use super::support::{Edge, check};
+use crate::event_loop::park::{Parker, Seen, Unblock};
+use crate::primitive;
 use crate::scheduler::idle::{Census, Idle};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -183,4 +187,72 @@ fn a_watcher_is_invited() {
             |loops| loops.park(2),
         ],
     );
+}
+
+/// A sleeper that may be appointed, and its selector, whose timer goes off as soon as it is set.
+struct Bed {
+    idle: Idle,
+    parker: Parker,
+    poll: primitive::Mutex<()>,
+    tick: Edge,
+}
+
+impl Bed {
+    /// `Shared::start_watch`, for loop 0.
+    fn start_watch(&self, watcher: Option<usize>) {
+        if watcher == Some(0) {
+            self.tick.unblock();
+        }
+    }
+
+    /// `Idle::park` and `Worker::sleep`, until the first tick.
+    fn sleep(&self) {
+        let _parked = self.idle.park(0, false);
+        loop {
+            let poll = self.poll.lock();
+            self.parker.publish();
+            let watches = self.idle.keep_watch(0, false);
+            if watches {
+                self.start_watch(Some(0));
+            }
+            self.tick.wait();
+            self.parker.retract();
+            drop(poll);
+            if self.idle.keep_watch(0, false) {
+                return;
+            }
+        }
+    }
+
+    /// `Worker::relieve` of a loop that is awake and does not move: polls its selector.
+    fn adopt(&self) {
+        if self.parker.seen() == Seen::Awake
+            && let Some(_poll) = self.poll.try_lock()
+        {
+            self.tick.look();
+        }
+    }
+}
+
+#[test]
+fn a_tick_is_not_taken() {
+    check(|| {
+        let bed =
+            Bed { idle: Idle::new(3), parker: Parker::new(false), poll: primitive::Mutex::new(()), tick: Edge::new() };
+        (0..3).for_each(|_| _ = bed.idle.enter());
+        // Loop 1 watches; loop 2 runs.
+        assert!(bed.idle.park(1, false).watcher);
+        let bed = Arc::new(bed);
+        let waking = thread::spawn({
+            let bed = bed.clone();
+            move || bed.start_watch(bed.idle.wake(1).new_watcher)
+        });
+        let adopting = thread::spawn({
+            let bed = bed.clone();
+            move || bed.adopt()
+        });
+        bed.sleep();
+        waking.join().unwrap();
+        adopting.join().unwrap();
+    });
 }

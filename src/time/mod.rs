@@ -56,6 +56,9 @@ struct Alarm {
     birth: Option<Arc<Anchor>>,
     /// Whether to remember that: not for a timeout, which is polled where its future is.
     travels: bool,
+    /// When it was made, if its first poll may take that for the time: a timeout is polled where it is made, and one that arms a
+    /// deadline that has just passed is woken at once.
+    made_at: Option<Instant>,
     armed: Option<Armed>,
 }
 
@@ -69,7 +72,13 @@ struct Armed {
 
 impl Alarm {
     fn new(deadline: Instant) -> Self {
-        Self { deadline, birth: None, travels: false, armed: None }
+        Self { deadline, birth: None, travels: false, made_at: None, armed: None }
+    }
+
+    /// Saves the first poll a look at the clock.
+    fn made_at(mut self, now: Instant) -> Self {
+        self.made_at = Some(now);
+        self
     }
 
     /// Remembers the current runtime, if there is one, for a waiter that will be polled outside of any.
@@ -85,7 +94,7 @@ impl Alarm {
 
     /// Ready at the deadline. Arms a timer, or keeps the one there is, on the way to Pending.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
+        let now = self.made_at.take().unwrap_or_else(Instant::now);
         if now >= self.deadline {
             self.armed = None;
             return Poll::Ready(());

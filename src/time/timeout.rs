@@ -49,7 +49,9 @@ use crate::task::{JoinError, Task};
 ///
 /// That of `future`: it is dropped along with the timeout, and when the limit is reached.
 pub fn timeout<F: IntoFuture>(limit: Duration, future: F) -> Timeout<F::IntoFuture> {
-    timeout_at(saturating_add(Instant::now(), limit), future)
+    let now = Instant::now();
+    let alarm = Alarm::new(saturating_add(now, limit)).made_at(now);
+    Timeout { future: future.into_future(), alarm }
 }
 
 /// Gives `future` until `deadline`, and drops it if it is not done by then.
