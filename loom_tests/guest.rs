@@ -17,6 +17,7 @@ use loom::thread;
 
 use super::support::{Home, Hub, Tally, check, new_task};
 use crate::event_loop::Remote;
+use crate::event_loop::park::Seen;
 use crate::scheduler::tenancy::{Queue, Tenancy};
 use crate::task::{Kind, Observer, Once, ReadyHandle, spawn_cell};
 
@@ -82,7 +83,7 @@ impl Guest {
 
     /// Goes on if it was unparked; true if so.
     fn wake(&mut self, runtime: &Runtime) -> bool {
-        let woken = !self.is_done && self.remote.parker().is_notified();
+        let woken = !self.is_done && self.remote.parker().seen() == Seen::Awake;
         if woken {
             self.remote.parker().retract();
             self.visit(runtime);
@@ -165,7 +166,7 @@ fn a_guest_that_drives_is_posted_to() {
         }
         posting.into_iter().for_each(|thread| thread.join().unwrap());
         // All is quiet: who was not woken sleeps for ever.
-        while asleep && core.parker().is_notified() {
+        while asleep && core.parker().seen() == Seen::Awake {
             wakes(&guest, &core);
             asleep = falls_asleep(&guest, &core);
         }

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 export RUSTFLAGS="--cfg epicycle_loom -C debug_assertions ${RUSTFLAGS:-}"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target/loom}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom"
 [ $# -gt 0 ] || set -- ""
 for name in "$@"; do
     # One thread: a model uses one core, and its threads are not the test's.

@@ -259,7 +259,8 @@ def main():
         sys.exit(f"seeded.py: no bugs for {', '.join(sorted(unknown))}")
     env = dict(os.environ)
     env["RUSTFLAGS"] = "--cfg epicycle_loom -C debug_assertions " + env.get("RUSTFLAGS", "")
-    env["CARGO_TARGET_DIR"] = str(pathlib.Path(env.get("CARGO_TARGET_DIR", ROOT / "target" / "loom")).resolve())
+    # Its own: cargo tells trees apart by their times only, and would take what is built here for the real one.
+    env["CARGO_TARGET_DIR"] = str(pathlib.Path(env.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "loom-seeded")
     env.setdefault("CARGO_INCREMENTAL", "1")
     missed = 0
     with tempfile.TemporaryDirectory(prefix="epicycle-seeded-") as folder:

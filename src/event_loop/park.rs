@@ -69,12 +69,6 @@ impl Parker {
         fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.
     }
 
-    /// Somebody has unblocked us since `publish`; for the models.
-    #[cfg(epicycle_loom)]
-    pub(crate) fn is_notified(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == NOTIFIED
-    }
-
     /// Ends the sleep; true if somebody unblocked us.
     pub(crate) fn retract(&self) -> bool {
         // Ordering: Relaxed: what we were woken for is found by looking at the queues, each with an ordering of its own.

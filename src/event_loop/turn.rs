@@ -31,7 +31,7 @@ const STRIDE_AIM: u64 = 10_000;
 const STRIDE_MAX: u32 = 16;
 /// The same for a loop that has timers or descriptors to come back to: what a stride learned from quick handles costs when slow
 /// ones follow.
-const STRIDE_MAX_WAITED_FOR: u32 = 4;
+const STRIDE_MAX_WAITED_FOR: u32 = 2;
 
 /// What a turn may cost before the loop looks at the world again.
 #[derive(Clone, Copy)]

@@ -17,7 +17,7 @@ pub use builder::Builder;
 pub use handle::{EnterGuard, RuntimeHandle, TryCurrentError};
 pub use metrics::{LoopMetrics, Metrics};
 
-use crate::event_loop::{LoopCore, LoopHandle, current};
+use crate::event_loop::LoopHandle;
 use crate::primitive::Mutex;
 use crate::scheduler::{self, Anchor, Shared};
 use crate::task::{Handle, Task};
@@ -188,7 +188,7 @@ impl Runtime {
         // On one of the runtime's own threads, waiting would be for oneself: the rest ends when the current handle does.
         let deadline = if scheduler::works_for(shared) { Some(Instant::now()) } else { deadline };
         // A driver that came in through a handle closes loop 0 itself, and then vacates it.
-        wait_until(deadline, || close_vacant_loop(shared));
+        wait_until(deadline, || scheduler::close_vacant_loop(shared));
         shared.executor.shut_down(deadline);
         for thread in threads {
             // std has no timed join. A loop's thread aborts rather than panics.
@@ -197,18 +197,6 @@ impl Runtime {
             }
         }
     }
-}
-
-/// Closes loop 0 if nobody drives it; true if so.
-fn close_vacant_loop(shared: &Arc<Shared>) -> bool {
-    let Some(queue) = shared.tenancy.claim() else { return false };
-    let core = LoopCore::new(shared.remotes[0].clone(), queue, shared.fleet());
-    // Its destructors see it as their loop, whatever loop this thread drives.
-    let entered = current::enter_over(core.clone());
-    scheduler::close_loop(shared, &core);
-    drop(entered);
-    shared.tenancy.release(core.ready().take_stealable());
-    true
 }
 
 /// Looks, with growing pauses, until it is so or the deadline (`None`: never) has passed.

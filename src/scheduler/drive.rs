@@ -77,7 +77,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
 
 /// Ends a loop for good: cancels and drops all that is alive or queued here. What other loops hold of this loop's tasks
 /// they drop themselves; what anybody posts from now on is dropped by the poster.
-pub(crate) fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
+fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     let remote = core.remote();
     remote.pinned().close();
     remote.live().close();
@@ -167,7 +167,11 @@ fn finish_alone<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>) {
     let _in_runtime = context::work_for(anchor.clone());
     let to_end = std::future::poll_fn(|cx| if root.step(cx.waker()) { Poll::Ready(()) } else { Poll::Pending });
     match EventLoop::new() {
-        Ok(alone) => _ = alone.run_until_complete(to_end),
+        Ok(alone) => {
+            // The root may stop the loop that it finds; but it is to come to its end.
+            let mut to_end = pin!(to_end);
+            while alone.run_until_complete(&mut to_end).is_err() {}
+        }
         // Out of descriptors: without a loop its sleeps are polled.
         Err(_) => futures_lite::future::block_on(to_end),
     }
@@ -263,13 +267,25 @@ fn leave_loop_0(shared: &Arc<Shared>, core: &Rc<LoopCore>, worker: &Worker, off:
     if shared.has_peers() {
         give_to_custodian(shared, remote);
     }
-    if shared.is_closing() {
-        // As long as the loop is ours: after the release the inbox is the next driver's.
-        drop(remote.inbox().close());
-    }
     // What was not measured yet is measured here.
     core.read_clock();
     shared.tenancy.release(core.ready().take_stealable());
+    if shared.is_closing() {
+        // The closer may have given up on a loop that was still driven. Whoever closes does it as the tenant.
+        close_vacant_loop(shared);
+    }
+}
+
+/// Closes loop 0 if nobody drives it; true if so.
+pub(crate) fn close_vacant_loop(shared: &Arc<Shared>) -> bool {
+    let Some(queue) = shared.tenancy.claim() else { return false };
+    let core = LoopCore::new(shared.remotes[0].clone(), queue, shared.fleet());
+    // Its destructors see it as their loop, whatever loop this thread drives.
+    let entered = current::enter_over(core.clone());
+    close_loop(shared, &core);
+    drop(entered);
+    shared.tenancy.release(core.ready().take_stealable());
+    true
 }
 
 /// What any loop may run goes to the others.

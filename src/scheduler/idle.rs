@@ -43,14 +43,6 @@ impl Census {
     }
 }
 
-/// What a loop finds out by parking.
-pub(crate) struct Parked {
-    /// It was the last to search: nobody else will look for what is given from now on until it has.
-    pub(crate) last_searcher: bool,
-    /// It has become the watcher: its first tick is to be armed.
-    pub(crate) watcher: bool,
-}
-
 /// What a loop finds out by waking.
 pub(crate) struct Woken {
     /// Somebody invited it to search, and counted it so.
@@ -93,16 +85,17 @@ impl Idle {
         searching && before.searching == 1
     }
 
-    /// The loop is about to park. The caller then publishes it, fences, and looks for work once more.
-    pub(crate) fn park(&self, index: usize, searching: bool) -> Parked {
+    /// The loop is about to park. The caller then publishes it, fences, and looks for work once more. With others running and
+    /// no watcher it becomes that. True if it was the last to search: nobody else will look for what is given from now on until
+    /// it has.
+    pub(crate) fn park(&self, index: usize, searching: bool) -> bool {
         let mut set = self.set.lock();
         set.sleepers.push(index);
         let before = self.change(PARKED, RUNNING + if searching { SEARCHING } else { 0 });
-        let watcher = before.running > 1 && set.watcher.is_none();
-        if watcher {
+        if before.running > 1 && set.watcher.is_none() {
             set.watcher = Some(index);
         }
-        Parked { last_searcher: searching && before.searching == 1, watcher }
+        searching && before.searching == 1
     }
 
     /// The loop is awake.

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use mio::Events;
 
-use super::idle::Parked;
 use super::shared::Shared;
 use super::watcher::Peers;
 use crate::event_loop::clock::{self, NEVER};
@@ -246,9 +245,9 @@ impl Worker {
         self.core.read_clock();
         let remote = self.remote();
         remote.observer().tell(|| Event::Parked { on: self.index });
-        let parked = self.shared.idle.park(self.index, self.searching.take());
+        let last_searcher = self.shared.idle.park(self.index, self.searching.take());
         remote.stats().parks.add(1);
-        let (waited, events) = self.core.with_events(|events| self.sleep(events, &parked, gift));
+        let (waited, events) = self.core.with_events(|events| self.sleep(events, last_searcher, gift));
         remote.observer().tell(|| Event::Woke { on: self.index });
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
@@ -275,9 +274,9 @@ impl Worker {
 
     /// Blocks until there is something to do. As the watcher it looks around at each tick: awake and without its selector's
     /// lock, since what it wakes may be a user's own waker.
-    fn sleep(&self, events: &mut Events, parked: &Parked, gift: impl Fn() -> bool) -> io::Result<()> {
+    fn sleep(&self, events: &mut Events, mut last_searcher: bool, gift: impl Fn() -> bool) -> io::Result<()> {
         let remote = self.remote();
-        let (mut arm_tick, mut last_searcher, mut quiet_ticks) = (parked.watcher, parked.last_searcher, 0);
+        let mut quiet_ticks = 0;
         loop {
             let mut poll = remote.selector().lock();
             remote.parker().publish(); // SleepFence
@@ -285,7 +284,9 @@ impl Worker {
             let waited = if has_gift {
                 poll.look(events)
             } else {
-                if arm_tick {
+                // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it
+                // is armed again; of one after it the tick comes while we hold the lock.
+                if self.shared.idle.keep_watch(self.index, false) {
                     self.shared.start_watch(Some(self.index));
                 }
                 poll.wait(events, self.deadline())
@@ -298,8 +299,8 @@ impl Worker {
                 return Ok(());
             }
             quiet_ticks = if self.shared.idle.census().running == 0 { quiet_ticks + 1 } else { 0 };
-            arm_tick = self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS);
-            if (arm_tick && self.tick()) || self.custody_is_due() {
+            let watches = self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS);
+            if (watches && self.tick()) || self.custody_is_due() {
                 events.clear();
                 return Ok(());
             }

@@ -67,6 +67,7 @@ struct Vtable {
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
     deliver: unsafe fn(RawTask, Vec<DoneCallback>, Outcome),
+    report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
     free: unsafe fn(RawTask),
 }
 

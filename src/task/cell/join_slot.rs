@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::super::join::JoinError;
 use super::super::state::DropJoin;
-use super::{Header, RawTask};
+use super::{Header, RawTask, catch};
 
 /// The sole right to a cell's join slot and output: what a `Task<T>` is made of.
 pub(in crate::task) struct Join<T> {
@@ -64,8 +64,14 @@ impl<T> Drop for Join<T> {
     fn drop(&mut self) {
         let Header { state, vtable, .. } = self.task.header();
         match state.drop_join() {
-            // SAFETY: rule 3: the slot is ours again.
-            DropJoin::Detached => drop(unsafe { (vtable.take_join_waker)(self.task) }),
+            DropJoin::Detached => {
+                // SAFETY: rule 3: the slot is ours again.
+                let waker = unsafe { (vtable.take_join_waker)(self.task) };
+                if let Err(payload) = catch(|| drop(waker)) {
+                    // SAFETY: the table's own.
+                    unsafe { (vtable.report)(self.task, "Exception in a waker", payload) };
+                }
+            }
             // SAFETY: rule 2: the output is ours.
             DropJoin::Complete => unsafe { (vtable.drop_output)(self.task) },
         }

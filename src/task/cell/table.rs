@@ -32,6 +32,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         set_join_waker: set_join_waker::<F, S>,
         is_home: is_home::<F, S>,
         deliver: deliver::<F, S>,
+        report: report_panic::<F, S>,
         free: free::<F, S>,
     }
 }
