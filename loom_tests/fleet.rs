@@ -287,9 +287,9 @@ impl Worker {
 
     /// `Worker::park`.
     fn park(&self) {
-        let parked = self.fleet.idle.park(self.index, self.searching.take());
+        let last_searcher = self.fleet.idle.park(self.index, self.searching.take());
         self.own().parks.add();
-        self.sleep(parked.last_searcher);
+        self.sleep(last_searcher);
         let woken = self.fleet.idle.wake(self.index);
         self.searching.set(woken.invited);
         self.take_posts();

@@ -3,8 +3,8 @@
 //! *Property.* Who awaits is woken; the output is dropped once, by its owner; a done-callback is delivered once; the waker in
 //! the slot is dropped once and never touched by two.
 //! *Threads.* One runs the task; one or two hold its `Task`. *Bound.* Two preemptions.
-//! *Seeded bugs.* `complete` does not look for a join waker before it releases; a dropped `Task` leaves its output; the
-//! registrar of a callback does not look for completion.
+//! *Seeded bugs.* `complete` overlooks the join waker; the `Task` leaves its waker with, or takes it back from, a task that is
+//! complete; the completer drops an output that has an owner; the registrar of a callback does not look for completion.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -3,8 +3,8 @@
 //! *Property.* Whoever waits for data that is there is woken: an event that comes while somebody finds the descriptor empty
 //! is not cleared with the old one, and is seen by a waiter that enters itself meanwhile. Waiters that go away leave nothing.
 //! *Threads.* The selector's poller; one or two readers. *Bound.* Two preemptions.
-//! *Seeded bugs.* `clear` does not compare ticks; the waiter does not look again; `set` takes the waiters before it changes
-//! the word; `set` wakes one listed waiter only.
+//! *Seeded bugs.* `clear` does not compare ticks; a waiter, in the slot or listed, does not look again; one that goes away stays
+//! in the list.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

@@ -120,21 +120,23 @@ BUGS = [
         ("self.change(RUNNING, 0);\n        set.appoint()", "self.change(RUNNING, 0);\n        let _ = &mut set;\n        None"),
     ]),
     ("watcher", "who parks while others run does not watch", [
-        ("let watcher = before.running > 1 && set.watcher.is_none();",
-         "let watcher = before.running > 9 && set.watcher.is_none();"),
+        ("if before.running > 1 && set.watcher.is_none() {", "if before.running > 9 && set.watcher.is_none() {"),
     ]),
     ("watcher", "a tick gives the watch up while others run", [
         ("if watches && may_resign && self.census().running == 0 {", "if watches && may_resign && self.census().running <= 1 {"),
     ]),
     ("watcher", "asks whether it watches before it has the lock", [
-        ("let _parked = self.idle.park(0, false);", "let parked = self.idle.park(0, false);"),
-        ("let watches = self.idle.keep_watch(0, false);", "let watches = parked.watcher;"),
+        ("            let poll = self.poll.lock();\n            self.parker.publish();\n"
+         "            let watches = self.idle.keep_watch(0, false);\n",
+         "            let watches = self.idle.keep_watch(0, false);\n            let poll = self.poll.lock();\n"
+         "            self.parker.publish();\n"),
     ]),
     ("loop0", "the leaver keeps its role as the last searcher", [
         ("if last_searcher || !fleet.injector.is_empty() {", "if last_searcher && !fleet.injector.is_empty() {"),
     ]),
     ("loop0", "leaving does not tell who was the last searcher", [
-        ("searching && before.searching == 1\n    }", "searching && before.searching == 9\n    }"),
+        ("let before = self.change(0, RUNNING + if searching { SEARCHING } else { 0 });\n        searching && before.searching == 1\n",
+         "let before = self.change(0, RUNNING + if searching { SEARCHING } else { 0 });\n        searching && before.searching == 9\n"),
     ]),
     ("loop0", "unpark overwrites ABSENT", [
         ("let won = self.state.compare_exchange(PARKED, NOTIFIED, Ordering::Relaxed, Ordering::Relaxed);",
@@ -157,6 +159,9 @@ BUGS = [
     ("guest", "only the first guest is woken", [
         ("            inner.guests.clone()\n        };\n        for guest in guests {",
          "            inner.guests.clone()\n        };\n        for guest in guests.into_iter().take(1) {"),
+    ]),
+    ("guest", "a guest that drives is not woken in its selector", [
+        ("if let Some(carrier) = carrier {\n                    carrier.unpark();", "if let Some(carrier) = carrier {\n                    drop(carrier);"),
     ]),
     ("readiness", "a clear does not compare ticks", [
         ("(word / TICK == event.word / TICK && word & bits != 0)", "(word & bits != 0)"),

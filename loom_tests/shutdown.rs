@@ -3,8 +3,8 @@
 //! *Property.* Every task is run, or its future is dropped, once; nothing is left in a queue or a list that nobody looks at
 //! any more; every cell is freed.
 //! *Threads.* The main thread closes; two push, or one spawns and one wakes. *Bound.* Two preemptions.
-//! *Seeded bugs.* A pusher does not look at the flag after its push; it looks before; the live list takes tasks after its
-//! closing.
+//! *Seeded bugs.* A pusher does not look at the flag after its push, or without a fence; the closer drains without a fence; the
+//! live list takes tasks after its closing.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -107,6 +107,32 @@ fn a_spawn_is_cancelled_or_refused() {
         assert!(task.cancelled());
         assert!(hub.list().is_empty());
         assert!(!task.cancel(), "too late");
+        drop(task);
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn a_spawn_whose_queue_is_still_open() {
+    check(|| {
+        // The list of a loop that closes, the queue of one that still runs.
+        let (hub, dropped) = (Hub::new(), Tally::default());
+        let spawning = thread::spawn({
+            let (hub, guard) = (hub.clone(), OnDrop(dropped.clone()));
+            move || {
+                let future = async move {
+                    let _guard = guard;
+                    std::future::pending::<()>().await;
+                };
+                let task = Task::<()>::new(launch(future, Home::of(&hub), new_task(Kind::Task, false, true)));
+                hub.run_all();
+                task
+            }
+        });
+        hub.list().close();
+        hub.list().cancel_all();
+        let task = spawning.join().unwrap();
+        assert!(task.cancelled(), "it would wait for ever");
         drop(task);
         assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
     });

@@ -4,7 +4,8 @@
 //! dropped once, the cell freed once, and not before its last use.
 //! *Threads.* Two wakers or cancellers; the main thread, or two, run. *Bound.* Two preemptions; the wake count is folded back
 //! from three on.
-//! *Seeded bugs.* `suspend` goes idle although a wake came; `start` does not acquire; `fold` does not tell the runner.
+//! *Seeded bugs.* `suspend` goes idle although a wake came; `start` does not acquire; transitions do not release; `fold` does not
+//! tell the runner; `complete` overlooks a cancel.
 
 use std::future::Future;
 use std::pin::Pin;

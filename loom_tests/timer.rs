@@ -5,7 +5,7 @@
 //! waker is dropped. A cancel takes out its own timer, not one that came after it in the same place. A loop that sleeps past
 //! an earlier deadline is told.
 //! *Threads.* One expires, one updates or arms, one cancels. *Bound.* Two preemptions.
-//! *Seeded bugs.* An entry is known by its slot alone; an armed timer unparks nobody; a cancelled timer stays in the heap.
+//! *Seeded bugs.* An entry is known by its slot alone; an armed timer unparks nobody; an update keeps the old waker.
 
 use std::sync::Arc as StdArc;
 use std::time::{Duration, Instant};

@@ -55,7 +55,8 @@ impl Loops {
     /// `Worker::park` up to the wait. Without a gift, it sleeps.
     fn park(&self, index: usize) {
         self.note(index, Is::Parked);
-        if self.idle.park(index, false).watcher {
+        self.idle.park(index, false);
+        if self.idle.keep_watch(index, false) {
             self.start_watch(Some(index));
         }
     }
@@ -154,6 +155,22 @@ fn loop_0_enters_while_others_park() {
 }
 
 #[test]
+fn loop_0_enters_when_the_watcher_has_resigned() {
+    check(|| {
+        let loops = Loops::new([true, false, false]);
+        loops.park(1);
+        let parts: [fn(&Loops); 2] = [|loops| _ = loops.idle.keep_watch(1, true), |loops| loops.park(2)];
+        let others = parts.map(|part| {
+            let loops = loops.clone();
+            thread::spawn(move || part(&loops))
+        });
+        loops.enter(0);
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        loops.is_right();
+    });
+}
+
+#[test]
 fn loop_0_leaves_and_the_watcher_ticks() {
     play(
         [false; 3],
@@ -207,7 +224,7 @@ impl Bed {
 
     /// `Idle::park` and `Worker::sleep`, until the first tick.
     fn sleep(&self) {
-        let _parked = self.idle.park(0, false);
+        self.idle.park(0, false);
         loop {
             let poll = self.poll.lock();
             self.parker.publish();
@@ -241,7 +258,8 @@ fn a_tick_is_not_taken() {
             Bed { idle: Idle::new(3), parker: Parker::new(false), poll: primitive::Mutex::new(()), tick: Edge::new() };
         (0..3).for_each(|_| _ = bed.idle.enter());
         // Loop 1 watches; loop 2 runs.
-        assert!(bed.idle.park(1, false).watcher);
+        bed.idle.park(1, false);
+        assert!(bed.idle.keep_watch(1, false));
         let bed = Arc::new(bed);
         let waking = thread::spawn({
             let bed = bed.clone();
