@@ -233,7 +233,8 @@ pub(crate) fn try_home() -> Option<Arc<Remote>> {
 
 /// The same for a timer: after the runtime's end, a loop of the thread's own will do.
 pub(crate) fn try_timer_home() -> Option<Arc<Remote>> {
-    let alone = || current::with(|core| core.map(|core| core.remote().clone()));
+    // Not a guest's loop: nobody looks after that one's timers.
+    let alone = || current::with(|core| core.filter(|core| core.fleet() == 0).map(|core| core.remote().clone()));
     match context::with(|anchor| anchor.is_some_and(|anchor| anchor.shared.is_closing())) {
         Some(true) => alone().or_else(try_home),
         _ => try_home(),

@@ -31,33 +31,57 @@ pub(super) struct Peers {
     at_tick: Vec<u64>,
     at_round: Vec<u64>,
     last_round: u64,
+    /// Whom the last survey found in need, and whether they are stuck.
+    needy: Vec<(usize, bool)>,
 }
 
 impl Peers {
     pub(super) fn new(n: usize) -> Self {
-        Self { at_tick: vec![u64::MAX; n], at_round: vec![u64::MAX; n], last_round: 0 }
+        Self { at_tick: vec![u64::MAX; n], at_round: vec![u64::MAX; n], last_round: 0, needy: Vec::new() }
     }
 }
 
 impl Worker {
-    /// The watcher's look at all peers. True if there is something to do now.
-    pub(super) fn tick(&self) -> bool {
+    /// The watcher's look at all peers: only a look, since what it would wake may be a user's own waker, which may take its
+    /// time; and a parked loop that is held up has nobody to watch over it. True if some peer is in need.
+    pub(super) fn survey(&self) -> bool {
+        let mut peers = self.peers.borrow_mut();
+        peers.needy.clear();
         for (index, peer) in self.shared.remotes.iter().enumerate() {
-            if index == self.index {
+            let seen = peer.parker().seen();
+            if index == self.index || seen == Seen::Asleep {
                 continue;
             }
-            match peer.parker().seen() {
-                Seen::Asleep => {}
-                Seen::Absent => self.serve_timers(peer),
-                Seen::Awake => {
-                    let count = peer.stats().handles_run.get();
-                    let before = std::mem::replace(&mut self.peers.borrow_mut().at_tick[index], count);
-                    let stuck = before == count;
-                    self.relieve(index, stuck);
+            let overdue = peer.timers().next_hint() <= self.core.now();
+            if seen == Seen::Absent {
+                if overdue {
+                    peers.needy.push((index, false));
                 }
+                continue;
+            }
+            let count = peer.stats().handles_run.get();
+            let stuck = std::mem::replace(&mut peers.at_tick[index], count) == count;
+            let queued = if self.shared.options.work_stealing { self.shared.stealers[index].len() } else { 0 };
+            // Loop 0's descriptors may be nested in any selector that is looked at, so they count for all.
+            let sources = peer.selector().sources() + self.shared.remotes[0].selector().sources();
+            let stranded = stuck && (queued > 0 || sources > 0);
+            if overdue || queued >= 2 || stranded {
+                peers.needy.push((index, stuck));
             }
         }
-        !self.core.ready().is_empty() || !self.shared.injector.is_empty()
+        !peers.needy.is_empty() || !self.shared.injector.is_empty()
+    }
+
+    /// Helps those whom the last survey found in need. As a running loop, which is itself watched.
+    pub(super) fn relieve_needy(&self) {
+        let needy = std::mem::take(&mut self.peers.borrow_mut().needy);
+        for &(index, stuck) in &needy {
+            match self.shared.remotes[index].parker().seen() {
+                Seen::Asleep => {}
+                Seen::Absent => self.serve_timers(&self.shared.remotes[index]),
+                Seen::Awake => self.relieve(index, stuck),
+            }
+        }
     }
 
     /// Takes over what an awake peer does not come to.

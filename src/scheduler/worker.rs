@@ -252,6 +252,7 @@ impl Worker {
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
         self.shared.start_watch(woken.new_watcher);
+        self.relieve_needy();
         self.core.read_clock();
         self.core.note_wait();
         self.core.take_posts();
@@ -272,8 +273,8 @@ impl Worker {
             || (last_searcher && self.shared.options.work_stealing && self.victim_exists())
     }
 
-    /// Blocks until there is something to do. As the watcher it looks around at each tick: awake and without its selector's
-    /// lock, since what it wakes may be a user's own waker.
+    /// Blocks until there is something to do. As the watcher it looks around at each tick, and wakes up if a peer is
+    /// in need.
     fn sleep(&self, events: &mut Events, mut last_searcher: bool, gift: impl Fn() -> bool) -> io::Result<()> {
         let remote = self.remote();
         let mut quiet_ticks = 0;
@@ -300,7 +301,7 @@ impl Worker {
             }
             quiet_ticks = if self.shared.idle.census().running == 0 { quiet_ticks + 1 } else { 0 };
             let watches = self.shared.idle.keep_watch(self.index, quiet_ticks > QUIET_TICKS);
-            if (watches && self.tick()) || self.custody_is_due() {
+            if (watches && self.survey()) || self.custody_is_due() {
                 events.clear();
                 return Ok(());
             }
