@@ -52,6 +52,7 @@ impl Builder {
             work_stealing: true,
             event_interval: 61,
             spin: Duration::ZERO,
+            may_spin: false,
             max_executor_threads: 512,
             executor_keep_alive: Duration::from_secs(10),
             // At most 15 bytes, or Linux cuts it.
@@ -189,6 +190,7 @@ impl Builder {
             Some(n) => n,
             None => default_worker_threads()?,
         };
+        self.options.may_spin = self.options.loops <= num_cpus::get();
         let debug = self.debug.unwrap_or_else(|| std::env::var_os(DEBUG).is_some_and(|value| value != "0"));
         self.options.slow = debug.then_some(self.slow_callback_duration);
         Runtime::start(self.options)

@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) work_stealing: bool,
     pub(crate) event_interval: usize,
     pub(crate) spin: Duration,
+    /// There is a CPU for each loop, so a short spin takes nobody's place.
+    pub(crate) may_spin: bool,
     pub(crate) max_executor_threads: usize,
     pub(crate) executor_keep_alive: Duration,
     pub(crate) thread_name: Arc<dyn Fn() -> String + Send + Sync>,

@@ -38,6 +38,12 @@ const SHARE_FLOOR: u64 = 20_000;
 /// What a handle is taken to cost before one was measured, in nanoseconds.
 const HANDLE_GUESS: u64 = 1_000;
 
+/// What counts as soon, in nanoseconds: waking a sleeping thread and being answered takes about that long.
+const POSTS_ARE_CLOSE: u64 = 60_000;
+
+/// How long to wait awake for the next post when they come close.
+const SPIN_FOR_POSTS: Duration = Duration::from_micros(25);
+
 /// How many ticks in a row must find nobody running before the watcher resigns: a loop that sleeps for microseconds between
 /// two events must not have it appointed anew each time.
 const QUIET_TICKS: u32 = 4;
@@ -51,6 +57,8 @@ pub(crate) struct Worker {
     pub(super) index: usize,
     /// Counted among the searchers.
     searching: Cell<bool>,
+    /// The last wait ended soon, and for a post from another thread.
+    posts_are_close: Cell<bool>,
     /// Where the next search begins.
     next_victim: Cell<usize>,
     /// The count of handles, and the time, at the last look at the selector.
@@ -64,6 +72,7 @@ impl Worker {
         let index = core.remote().index();
         Self {
             searching: Cell::new(false),
+            posts_are_close: Cell::new(false),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
             peers: RefCell::new(Peers::new(shared.remotes.len())),
@@ -238,6 +247,7 @@ impl Worker {
 
     /// Sleeps until there is something to do. README: "to fall asleep".
     fn park(&self, gift: impl Fn() -> bool) {
+        let idle_since = self.core.read_clock();
         if self.spin(&gift) {
             return;
         }
@@ -251,9 +261,11 @@ impl Worker {
         remote.observer().tell(|| Event::Woke { on: self.index });
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
+        let posted = !self.shared.injector.is_empty() || !self.remote().inbox().is_empty();
         self.shared.start_watch(woken.new_watcher);
         self.relieve_needy();
         self.core.read_clock();
+        self.note_post(idle_since, posted);
         self.core.note_wait();
         self.core.take_posts();
         let batch = self.core.dispatch_wait(waited, events);
@@ -335,11 +347,14 @@ impl Worker {
         self.index == CUSTODIAN && self.absent_deadline() <= self.core.now()
     }
 
-    /// Looks around for a while before parking, if the user asked for it. True if there is something to do. One loop at a
-    /// time, counted as a searcher: so nobody is woken for what it will find, and the spinners do not crowd out the workers.
+    /// Looks around for a while before parking: if the user asked for it; or briefly, if other threads' posts have just come in
+    /// quick succession, since then the next one is likely to come sooner than this thread could be woken for it. True if there
+    /// is something to do. One loop at a time, counted as a searcher: so nobody is woken for what it will find, and the spinners
+    /// do not crowd out the workers.
     fn spin(&self, gift: impl Fn() -> bool) -> bool {
-        let spin = self.shared.options.spin;
-        if spin.is_zero() {
+        let asked_for = self.shared.options.spin;
+        let span = if asked_for.is_zero() && self.posts_are_close.get() { SPIN_FOR_POSTS } else { asked_for };
+        if span.is_zero() {
             return false;
         }
         if !self.searching.get() {
@@ -348,12 +363,16 @@ impl Worker {
             }
             self.searching.set(true);
         }
-        let until = clock::now().saturating_add(u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX));
+        let until = clock::now().saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
         while self.core.read_clock() < until && !gift() {
             self.core.take_posts();
-            self.look();
-            self.core.expire_timers();
-            self.find_work();
+            if asked_for.is_zero() {
+                self.pull_injected();
+            } else {
+                self.look();
+                self.core.expire_timers();
+                self.find_work();
+            }
             if !self.core.ready().is_empty() || self.shared.is_closing() {
                 if self.searching.get() {
                     self.end_search();
@@ -363,6 +382,12 @@ impl Worker {
             std::hint::spin_loop();
         }
         false
+    }
+
+    /// After a wait that began at `since`: whether it was a post from elsewhere that ended it, and soon.
+    fn note_post(&self, since: u64, posted: bool) {
+        let soon = self.core.now().saturating_sub(since) < POSTS_ARE_CLOSE;
+        self.posts_are_close.set(posted && soon && self.shared.options.may_spin);
     }
 
     /// Gives back what the loop holds of the runtime's common roles. True if it was the last to search.
