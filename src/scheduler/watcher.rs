@@ -10,11 +10,12 @@
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
 
+use std::time::Duration;
+
 use super::worker::Worker;
 use crate::event_loop::Remote;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
-use std::time::Duration;
 
 /// How often the watcher looks. A stuck loop is known after two looks.
 pub(crate) const TICK: Duration = Duration::from_micros(300);

@@ -247,12 +247,11 @@ impl Worker {
 
     /// Sleeps until there is something to do. README: "to fall asleep".
     fn park(&self, gift: impl Fn() -> bool) {
+        // What ran is measured before the wait, which is not its time.
         let idle_since = self.core.read_clock();
         if self.spin(&gift) {
             return;
         }
-        // What ran is measured before the wait, which is not its time.
-        self.core.read_clock();
         let remote = self.remote();
         remote.observer().tell(|| Event::Parked { on: self.index });
         let last_searcher = self.shared.idle.park(self.index, self.searching.take());
