@@ -208,6 +208,10 @@ impl Schedule for StealableHome {
         Some(self.0.shared.remotes[self.0.index].live())
     }
 
+    fn is_birthplace(&self) -> bool {
+        current::is_on(&self.0.shared.remotes[self.0.index])
+    }
+
     fn observer(&self) -> Option<&Observer> {
         Some(&self.0.shared.options.observer)
     }

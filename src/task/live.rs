@@ -3,8 +3,12 @@
 //! *Invariant.* A task that can be polled again is in exactly one live list; a callback waiting for its time is too. So a
 //! task cannot be lost (asyncio's weak set can), and shutdown reaches every one. Once closed, nothing enters.
 //!
-//! *Threads.* Any: a thief completes tasks of this list. The lock is taken twice a task and by its own loop nearly
-//! always. *Ordering.* The lock's.
+//! A task that ends on its birth loop is taken out there and then. One that a thief completed leaves by the side door: its key
+//! is *returned*, and the slab keeps an entry that nobody may follow until the next who holds the main lock has reaped it. So
+//! the main lock is its loop's own nearly always, and thieves do not fetch its line for every task.
+//!
+//! *Threads.* Any. *Ordering.* The locks'; the main one is taken before the side door's. An entry is followed only under both
+//! and after reaping: a completer returns the key before it gives up the reference, and waits for us to do so.
 
 use std::panic::Location;
 
@@ -12,8 +16,8 @@ use slab::Slab;
 
 use super::cell::Header;
 use super::{Id, RawTask};
-use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicUsize, Ordering};
+use crate::primitive::{CachePadded, MODELLED, Mutex};
 
 /// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) shows it.
 #[derive(Clone, Debug)]
@@ -38,20 +42,36 @@ impl TaskInfo {
 /// The key of a task that is in no list.
 pub(super) const NO_KEY: u32 = u32::MAX;
 
+/// How many binds may pass between two looks at the side door: each look fetches the thieves' line.
+const BINDS_PER_REAP: u32 = if MODELLED { 1 } else { 256 };
+
 pub(crate) struct LiveList {
     inner: Mutex<Inner>,
-    /// How many are alive; written under the lock, read by metrics without it.
+    /// How many are in the slab; written under the lock, read by metrics without it.
     len: AtomicUsize,
+    returned: CachePadded<Returned>,
 }
 
 struct Inner {
     tasks: Slab<RawTask>,
     closed: bool,
+    binds: u32,
+}
+
+/// The side door: what ended elsewhere and is still in the slab.
+struct Returned {
+    keys: Mutex<Vec<u32>>,
+    /// As `LiveList::len`.
+    len: AtomicUsize,
 }
 
 impl LiveList {
     pub(crate) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { tasks: Slab::new(), closed: false }), len: AtomicUsize::new(0) }
+        Self {
+            inner: Mutex::new(Inner { tasks: Slab::new(), closed: false, binds: 0 }),
+            len: AtomicUsize::new(0),
+            returned: CachePadded::new(Returned { keys: Mutex::new(Vec::new()), len: AtomicUsize::new(0) }),
+        }
     }
 
     /// Enters a task; false if the list is closed.
@@ -61,6 +81,11 @@ impl LiveList {
         if inner.closed {
             return false;
         }
+        inner.binds += 1;
+        if inner.binds >= BINDS_PER_REAP {
+            inner.binds = 0;
+            drop(self.reap(&mut inner));
+        }
         let key = inner.tasks.insert(task);
         task.header().set_live_key(u32::try_from(key).expect("more than 2^32 live tasks"));
         // Ordering: Relaxed: a figure; the lock orders what matters.
@@ -68,10 +93,17 @@ impl LiveList {
         true
     }
 
-    /// Takes a completed task out.
-    pub(super) fn release(&self, task: RawTask) {
+    /// Takes a completed task out. `at_home`: this is the thread of the list's loop.
+    pub(super) fn release(&self, task: RawTask, at_home: bool) {
         let key = task.header().take_live_key();
         if key == NO_KEY {
+            return;
+        }
+        if !at_home {
+            let mut keys = self.returned.keys.lock();
+            keys.push(key);
+            // Ordering: Relaxed, as in `bind`.
+            self.returned.len.store(keys.len(), Ordering::Relaxed);
             return;
         }
         let mut inner = self.inner.lock();
@@ -80,19 +112,34 @@ impl LiveList {
         self.len.store(inner.tasks.len(), Ordering::Relaxed);
     }
 
-    pub(crate) fn count(&self) -> usize {
-        // Ordering: Relaxed: a figure. Shutdown, which decides by it, uses `is_empty`.
-        self.len.load(Ordering::Relaxed)
+    /// Removes what was returned. While the guard lives nothing more is, so all that is in the slab is alive.
+    fn reap<'a>(&'a self, inner: &mut Inner) -> impl Sized + use<'a> {
+        let mut keys = self.returned.keys.lock();
+        for key in keys.drain(..) {
+            inner.tasks.remove(key as usize);
+        }
+        // Ordering: Relaxed, as in `bind`.
+        self.returned.len.store(0, Ordering::Relaxed);
+        self.len.store(inner.tasks.len(), Ordering::Relaxed);
+        keys
     }
 
-    /// Exact, under the lock.
+    pub(crate) fn count(&self) -> usize {
+        // Ordering: Relaxed: a figure. Shutdown, which decides by it, uses `is_empty`.
+        self.len.load(Ordering::Relaxed).saturating_sub(self.returned.len.load(Ordering::Relaxed))
+    }
+
+    /// Exact, under the locks.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().tasks.is_empty()
+        let mut inner = self.inner.lock();
+        let _reaped = self.reap(&mut inner);
+        inner.tasks.is_empty()
     }
 
     /// What is alive, at one moment.
     pub(crate) fn infos(&self) -> Vec<TaskInfo> {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        let _reaped = self.reap(&mut inner);
         let tasks = inner.tasks.iter().map(|(_, task)| task.header());
         tasks.filter(|header| header.is_task()).map(TaskInfo::of).collect()
     }
@@ -106,7 +153,8 @@ impl LiveList {
     /// and running ones when their ready handle next runs. True if there was any.
     pub(crate) fn cancel_all(&self) -> bool {
         let tasks: Vec<_> = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
+            let _reaped = self.reap(&mut inner);
             inner.tasks.iter().map(|(_, task)| task.new_ref()).collect()
         };
         let any = !tasks.is_empty();

@@ -64,6 +64,10 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     fn is_home(&self) -> bool;
     /// The list that holds the runtime's reference while a task is alive.
     fn live(&self) -> Option<&LiveList>;
+    /// Whether the current thread is that of the loop whose list it is: a hint, which spares others its lock.
+    fn is_birthplace(&self) -> bool {
+        true
+    }
     /// Who is told of events.
     fn observer(&self) -> Option<&Observer> {
         None

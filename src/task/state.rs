@@ -150,9 +150,11 @@ pub(super) enum Claim {
 /// What a `Task<T>` finds when it goes away.
 #[must_use]
 pub(super) enum DropJoin {
-    /// Not complete; the join slot is the caller's again.
+    /// Not complete, and the reference is given up: the cell may not be touched again.
     Detached,
-    /// Complete; the output is the caller's to drop.
+    /// Not complete; the join slot, with a waker in it, is the caller's again. The reference is still held.
+    DetachedWithWaker,
+    /// Complete; the output is the caller's to drop. The reference is still held.
     Complete,
 }
 
@@ -206,6 +208,11 @@ impl State {
     /// Gives up a reference; true if it was the last and the cell is to be freed.
     #[must_use]
     pub(super) fn drop_ref(&self) -> bool {
+        if self.load().refs() == 1 {
+            // It is the caller's, so there is none from which another could be made, and nobody to race with. The load has
+            // acquired what those did who gave up theirs.
+            return true;
+        }
         // Ordering: AcqRel: Release hands our accesses to whoever frees, Acquire sees those of all others.
         Snapshot(self.0.fetch_sub(REF, Ordering::AcqRel)).refs() == 1
     }
@@ -272,6 +279,12 @@ impl State {
             Some(now.0 & !WAKES)
         });
         outcome
+    }
+
+    /// The end of a run whose task nobody else refers to: no `Task`, no waker, nobody who could be told or could cancel.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let now = self.load();
+        now.refs() == 1 && now.0 & (CALLBACKS | CANCELLED) == 0
     }
 
     /// The end of a run that stored an output.
@@ -362,8 +375,16 @@ impl State {
     }
 
     pub(super) fn drop_join(&self) -> DropJoin {
-        let (_, stuck) = self.update(|now| (!now.is_complete()).then_some(now.0 & !(JOIN | JOIN_WAKER)));
-        if stuck { DropJoin::Detached } else { DropJoin::Complete }
+        let (before, stuck) = self.update(|now| {
+            // Never the last reference: the runtime's is there until completion.
+            let reference = if now.has_join_waker() { 0 } else { REF };
+            (!now.is_complete()).then_some((now.0 & !(JOIN | JOIN_WAKER)) - reference)
+        });
+        match (stuck, before.has_join_waker()) {
+            (true, false) => DropJoin::Detached,
+            (true, true) => DropJoin::DetachedWithWaker,
+            (false, _) => DropJoin::Complete,
+        }
     }
 
     /// A done-callback is in the list. True: the task is complete, so whoever finds it in the list delivers it.

@@ -64,7 +64,8 @@ impl<T> Drop for Join<T> {
     fn drop(&mut self) {
         let Header { state, vtable, .. } = self.task.header();
         match state.drop_join() {
-            DropJoin::Detached => {
+            DropJoin::Detached => return,
+            DropJoin::DetachedWithWaker => {
                 // SAFETY: rule 3: the slot is ours again.
                 let waker = unsafe { (vtable.take_join_waker)(self.task) };
                 if let Err(payload) = catch(|| drop(waker)) {

@@ -142,9 +142,14 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     // SAFETY: rule 2: not complete yet, so the stage is still ours.
     cell.stage.with_mut(|stage| unsafe { ptr::write(stage, Stage::Output(output)) });
     if let Some(live) = cell.home.live() {
-        live.release(task);
+        live.release(task, cell.home.is_birthplace());
     }
     tell_end(cell);
+    if cell.header.state.is_forgotten() {
+        // SAFETY: rule 2, and the only reference is the runtime's, which is given up here.
+        unsafe { drop_output::<F, S>(task) };
+        return task.free();
+    }
     match cell.header.state.complete() {
         Complete::Released => return,
         // SAFETY: complete; the runtime's reference is still held.
@@ -197,7 +202,7 @@ unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Optio
     // SAFETY: rule 2: not complete yet.
     cell.stage.with_mut(|stage| unsafe { ptr::write(stage, Stage::Output(Err(error))) });
     if let Some(live) = cell.home.live() {
-        live.release(task);
+        live.release(task, cell.home.is_birthplace());
     }
     tell_end(cell);
     let _ = cell.header.state.complete_cancelled();
