@@ -83,7 +83,7 @@ impl RuntimeHandle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        scheduler::spawn_on(self.anchor.clone(), future, None, Location::caller())
+        scheduler::spawn_from(&self.anchor, future, Location::caller())
     }
 
     /// Has `callback` run on whichever loop comes first. With one loop that is asyncio's `call_soon_threadsafe`: in the
@@ -115,8 +115,9 @@ impl RuntimeHandle {
     /// assert!(all.iter().any(|info| info.id == task.id() && info.name == "waiting"));
     /// ```
     pub fn all_tasks(&self) -> Vec<TaskInfo> {
-        let remotes = &self.anchor.shared.remotes;
-        remotes.iter().flat_map(|remote| [remote.live().infos(), remote.pinned().infos()]).flatten().collect()
+        let shared = &self.anchor.shared;
+        let loops = shared.remotes.iter().flat_map(|remote| [remote.live().infos(), remote.pinned().infos()]).flatten();
+        loops.chain(shared.outside.infos()).collect()
     }
 
     /// Figures of all loops, as of now.

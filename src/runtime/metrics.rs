@@ -97,7 +97,7 @@ pub(super) fn collect(shared: &Shared) -> Metrics {
     let alive = |remote: &Remote| remote.live().count() + remote.pinned().count();
     Metrics {
         loops: (0..shared.remotes.len()).map(|index| collect_loop(shared, index)).collect(),
-        alive_tasks: shared.remotes.iter().map(|remote| alive(remote)).sum(),
+        alive_tasks: shared.remotes.iter().map(|remote| alive(remote)).sum::<usize>() + shared.outside.count(),
         injector_depth: shared.injector.len(),
         executor_threads: executor.threads,
         executor_idle_threads: executor.idle,

@@ -19,7 +19,7 @@ pub use metrics::{LoopMetrics, Metrics};
 
 use crate::event_loop::LoopHandle;
 use crate::primitive::Mutex;
-use crate::scheduler::{self, Anchor, Shared};
+use crate::scheduler::{self, Anchor, OUTSIDE, Shared};
 use crate::task::{Handle, Task};
 
 /// Runs `future` on a new runtime with a loop per CPU, then ends the runtime: its other tasks are cancelled.
@@ -92,15 +92,14 @@ impl Runtime {
 
     fn start(options: scheduler::Options) -> io::Result<Self> {
         let (shared, queues) = Shared::new(options)?;
-        let anchor = |index| Arc::new(Anchor { shared: shared.clone(), index });
-        let runtime =
-            Self { handle: RuntimeHandle::new(anchor(0)), threads: Mutex::new(Vec::with_capacity(queues.len())) };
+        let handle = RuntimeHandle::new(Anchor::new(&shared, OUTSIDE));
+        let runtime = Self { handle, threads: Mutex::new(Vec::with_capacity(queues.len())) };
         for (index, queue) in queues.into_iter().enumerate().skip(1) {
             let mut builder = thread::Builder::new().name((shared.options.thread_name)());
             if let Some(size) = shared.options.thread_stack_size {
                 builder = builder.stack_size(size);
             }
-            let anchor = anchor(index);
+            let anchor = Anchor::new(&shared, index);
             // On failure the drop of `runtime` ends the threads that have started.
             let thread = builder.spawn(move || scheduler::run_background(anchor, queue))?;
             runtime.threads.lock().push(thread);

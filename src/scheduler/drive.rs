@@ -81,12 +81,20 @@ fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     let remote = core.remote();
     remote.pinned().close();
     remote.live().close();
+    // Loop 0, which has no thread of its own, is the one that is always closed by whoever ends the runtime.
+    let outside = (remote.index() == 0).then_some(&shared.outside);
+    if let Some(list) = outside {
+        list.close();
+    }
     shared.injector.close();
     // First, so that what they wake is among what is drained.
     remote.timers().close(|waker| remote.wake(waker));
     remote.selector().close(|waker| remote.wake(waker));
     loop {
         remote.live().cancel_all();
+        if let Some(list) = outside {
+            list.cancel_all();
+        }
         let travellers = core.drop_pinned();
         let posts = remote.inbox().close();
         let mut any = !travellers.is_empty() || !posts.is_empty();
@@ -189,7 +197,7 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
     let _abort = AbortOnPanic::new();
     let shared = &anchor.shared;
     let (core, worker) = enter_loop_0(shared, queue);
-    let in_runtime = context::work_for(anchor.clone());
+    let in_runtime = context::work_for(Anchor::new(shared, 0));
     let on_loop = current::enter(core.clone());
     let idle = core.spawn_root(location);
     idle.waker.wake_by_ref();

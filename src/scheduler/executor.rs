@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::context;
-use super::shared::{Anchor, StealableHome};
+use super::shared::{Anchor, OUTSIDE, StealableHome};
 use crate::task::{
     Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, discard,
     launch,
@@ -85,7 +85,7 @@ impl Executor {
         if let Some(size) = options.thread_stack_size {
             builder = builder.stack_size(size);
         }
-        let own = anchor.clone();
+        let own = Anchor::new(&anchor.shared, OUTSIDE);
         match builder.spawn(move || own.shared.executor.run_thread(&own, id)) {
             Ok(handle) => {
                 if let Some(slot) = self.inner.lock().threads.get_mut(&id) {

@@ -22,5 +22,5 @@ pub use spawn::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
 pub(crate) use context::{Entered, Missing, enter, try_current, works_for};
 pub(crate) use drive::{block_on, close_vacant_loop, run_background};
 pub(crate) use executor::run_in_executor_of;
-pub(crate) use shared::{Anchor, Options, Shared};
-pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_on, try_timer_home};
+pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};
+pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, try_timer_home};

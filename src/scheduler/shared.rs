@@ -58,15 +58,34 @@ pub(crate) struct Shared {
     pub(crate) executor: Executor,
     /// Who drives loop 0.
     pub(crate) tenancy: Tenancy,
+    /// Tasks spawned off the loops. Closed with loop 0.
+    pub(crate) outside: CachePadded<LiveList>,
     closing: AtomicBool,
     /// Round robin for sockets and timers made off the loops.
     next_home: AtomicUsize,
 }
 
-/// One loop of a runtime, as its tasks refer to it.
+/// Where a task was born: on a loop of a runtime, or outside its loops. On a line of its own beside its count of references: thieves read the one
+/// for each task they complete, the birth loop writes the other for each that it spawns.
+#[repr(align(128))]
 pub(crate) struct Anchor {
     pub(crate) shared: Arc<Shared>,
+    /// The loop; `OUTSIDE` for none.
     pub(crate) index: usize,
+}
+
+/// The index of the anchor of threads that drive no loop: what they spawn is listed by itself, so that they and loop 0 do not
+/// wait for each other.
+pub(crate) const OUTSIDE: usize = usize::MAX;
+
+impl Anchor {
+    pub(crate) fn new(shared: &Arc<Shared>, index: usize) -> Arc<Self> {
+        Arc::new(Self { shared: shared.clone(), index })
+    }
+
+    fn remote(&self) -> Option<&Arc<Remote>> {
+        self.shared.remotes.get(self.index)
+    }
 }
 
 impl Shared {
@@ -89,6 +108,7 @@ impl Shared {
             idle: CachePadded::new(Idle::new(n)),
             executor: Executor::new(),
             tenancy: Tenancy::new(queues[0].take()),
+            outside: CachePadded::new(LiveList::new()),
             closing: AtomicBool::new(false),
             next_home: AtomicUsize::new(0),
             remotes,
@@ -205,11 +225,11 @@ impl Schedule for StealableHome {
     }
 
     fn live(&self) -> Option<&LiveList> {
-        Some(self.0.shared.remotes[self.0.index].live())
+        Some(self.0.remote().map_or(&*self.0.shared.outside, |remote| remote.live()))
     }
 
     fn is_birthplace(&self) -> bool {
-        current::is_on(&self.0.shared.remotes[self.0.index])
+        self.0.remote().is_some_and(current::is_on)
     }
 
     fn observer(&self) -> Option<&Observer> {
@@ -233,6 +253,6 @@ impl Schedule for StealableHome {
     fn report(&self, context: &ErrorContext) {
         let mut context = context.clone();
         context.loop_index = current::with(|core| core.map(|core| core.remote().index()));
-        self.0.shared.remotes[self.0.index].report(&context);
+        self.0.remote().unwrap_or(&self.0.shared.remotes[0]).report(&context);
     }
 }

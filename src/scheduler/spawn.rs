@@ -30,8 +30,23 @@ fn new_task(kind: Kind, name: Option<String>, location: &'static Location<'stati
     NewTask { kind, pinned: false, queued: true, unbuilt: false, name, location }
 }
 
+/// On a thread of the same runtime its own anchor, so that each loop keeps its own list.
+fn nearest(anchor: &Arc<Anchor>) -> Arc<Anchor> {
+    let same = |here: &&Arc<Anchor>| Arc::ptr_eq(&here.shared, &anchor.shared);
+    let here = context::with(|here| here.filter(same).cloned()).flatten();
+    here.unwrap_or_else(|| anchor.clone())
+}
+
 /// Spawns on `anchor`'s runtime.
-pub(crate) fn spawn_on<F>(
+pub(crate) fn spawn_from<F>(anchor: &Arc<Anchor>, future: F, location: &'static Location<'static>) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    spawn_on(nearest(anchor), future, None, location)
+}
+
+fn spawn_on<F>(
     anchor: Arc<Anchor>,
     future: F,
     name: Option<String>,

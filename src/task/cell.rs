@@ -13,6 +13,7 @@ pub(super) use join_slot::Join;
 
 use std::any::Any;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU8;
@@ -41,20 +42,44 @@ pub(crate) struct Header {
     pub(super) state: State,
     vtable: &'static Vtable,
     id: Id,
-    location: &'static Location<'static>,
-    /// What few tasks have. Null, or a box that lives as long as the cell.
-    extra: AtomicPtr<Extra>,
+    /// Where it was spawned: a `Location`; or, with the lowest bit set, an `Extra`, which lives as long as the cell.
+    origin: AtomicPtr<()>,
     live_key: AtomicU32,
     kind: Kind,
     pinned: bool,
     /// How it ended, as a number; written before COMPLETE.
     outcome: AtomicU8,
+    /// What the stage holds: one of the three below. Belongs to whom the stage belongs to.
+    held: AtomicU8,
 }
 
+const FUTURE: u8 = 0;
+const OUTPUT: u8 = 1;
+const NOTHING: u8 = 2;
+
+/// What few tasks have.
 struct Extra {
+    location: &'static Location<'static>,
     name: Option<String>,
     callbacks: Mutex<Vec<DoneCallback>>,
 }
+
+impl Extra {
+    /// As an `origin`.
+    fn origin(location: &'static Location<'static>, name: Option<String>) -> *mut () {
+        let extra = Box::new(Extra { location, name, callbacks: Mutex::new(Vec::new()) });
+        Box::into_raw(extra).cast::<()>().map_addr(|address| address | EXTRA)
+    }
+}
+
+enum Origin<'a> {
+    Plain(&'static Location<'static>),
+    Extra(&'a Extra),
+}
+
+/// The mark of an `Extra` among origins.
+const EXTRA: usize = 1;
+const _: () = assert!(align_of::<Location<'static>>() > EXTRA && align_of::<Extra>() > EXTRA);
 
 struct Vtable {
     run: unsafe fn(RawTask),
@@ -71,10 +96,12 @@ struct Vtable {
     free: unsafe fn(RawTask),
 }
 
-enum Stage<F: Future> {
-    Future(F),
-    Output(Result<F::Output, JoinError>),
-    Consumed,
+/// Without a tag of its own, which would cost a word: the header's `held` says whether there is a future or an output, its
+/// `outcome` whether that is a value or an error.
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    value: ManuallyDrop<F::Output>,
+    error: ManuallyDrop<JoinError>,
 }
 
 #[repr(C)]
@@ -83,6 +110,46 @@ struct Cell<F: Future, S> {
     home: S,
     join: UnsafeCell<Option<Waker>>,
     stage: UnsafeCell<Stage<F>>,
+}
+
+impl<F: Future, S> Cell<F, S> {
+    /// Stores an output, and how it came about.
+    ///
+    /// # Safety
+    /// The caller has the right to the stage, and it holds nothing.
+    unsafe fn put(&self, output: Result<F::Output, JoinError>) {
+        let (outcome, stage) = match output {
+            Ok(value) => (Outcome::Completed, Stage { value: ManuallyDrop::new(value) }),
+            Err(error) => {
+                let outcome = if error.is_panic() { Outcome::Panicked } else { Outcome::Cancelled };
+                (outcome, Stage { error: ManuallyDrop::new(error) })
+            }
+        };
+        self.header.set_outcome(outcome);
+        // SAFETY: the caller's right; what is overwritten is nothing.
+        self.stage.with_mut(|place| unsafe { ptr::write(place, stage) });
+        self.header.set_held(OUTPUT);
+    }
+
+    /// Takes the output out, if it is there.
+    ///
+    /// # Safety
+    /// The caller has the right to the stage.
+    unsafe fn take(&self) -> Option<Result<F::Output, JoinError>> {
+        if self.header.held() != OUTPUT {
+            return None;
+        }
+        self.header.set_held(NOTHING);
+        self.stage.with_mut(|stage| {
+            // SAFETY: the caller's right; `put` wrote this member, and `held` has just said for the last time that it is there.
+            unsafe {
+                Some(match self.header.outcome() {
+                    Outcome::Completed => Ok(ManuallyDrop::take(&mut (*stage).value)),
+                    Outcome::Cancelled | Outcome::Panicked => Err(ManuallyDrop::take(&mut (*stage).error)),
+                })
+            }
+        })
+    }
 }
 
 /// Calls user code; a panic comes back as a value.
@@ -105,25 +172,25 @@ pub(crate) struct NewTask {
 
 /// Makes a cell. Two references exist: the runtime's, and the one returned. Not in a live list, not in a queue.
 pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
-    let extra = match new.name {
-        Some(name) => Box::into_raw(Box::new(Extra { name: Some(name), callbacks: Mutex::new(Vec::new()) })),
-        None => ptr::null_mut(),
+    let origin = match new.name {
+        Some(name) => Extra::origin(new.location, Some(name)),
+        None => ptr::from_ref(new.location).cast_mut().cast(),
     };
     let cell = Box::new(Cell {
         header: Header {
             state: State::new(new.kind != Kind::Callback, new.queued, new.unbuilt),
             vtable: &const { table::vtable::<F, S>() },
             id: Id::next(),
-            location: new.location,
-            extra: AtomicPtr::new(extra),
+            origin: AtomicPtr::new(origin),
             live_key: AtomicU32::new(NO_KEY),
             kind: new.kind,
             pinned: new.pinned,
             outcome: AtomicU8::new(0),
+            held: AtomicU8::new(FUTURE),
         },
         home,
         join: UnsafeCell::new(None),
-        stage: UnsafeCell::new(Stage::Future(future)),
+        stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
     });
     // SAFETY: a box is not null.
     RawTask(unsafe { NonNull::new_unchecked(Box::into_raw(cell).cast()) })
@@ -334,7 +401,10 @@ impl Header {
     }
 
     pub(super) fn location(&self) -> &'static Location<'static> {
-        self.location
+        match self.origin() {
+            Origin::Plain(location) => location,
+            Origin::Extra(extra) => extra.location,
+        }
     }
 
     pub(super) fn set_live_key(&self, key: u32) {
@@ -364,23 +434,45 @@ impl Header {
         }
     }
 
-    fn existing_extra(&self) -> Option<&Extra> {
+    fn held(&self) -> u8 {
+        // Ordering: Relaxed: it goes with the stage, whose right the caller has acquired.
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn set_held(&self, held: u8) {
+        // Ordering: Relaxed, as above.
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    fn origin(&self) -> Origin<'_> {
         // Ordering: Acquire, pairs with the exchange in `extra`.
-        let extra = self.extra.load(Ordering::Acquire);
-        // SAFETY: null, or a box that is freed with the cell.
-        unsafe { extra.as_ref() }
+        let origin = self.origin.load(Ordering::Acquire);
+        if origin.addr() & EXTRA == 0 {
+            // SAFETY: without the mark it is the location that the cell was made with.
+            return Origin::Plain(unsafe { &*origin.cast_const().cast() });
+        }
+        // SAFETY: with the mark it is a box that is freed with the cell.
+        Origin::Extra(unsafe { &*origin.map_addr(|address| address & !EXTRA).cast_const().cast() })
+    }
+
+    fn existing_extra(&self) -> Option<&Extra> {
+        match self.origin() {
+            Origin::Plain(_) => None,
+            Origin::Extra(extra) => Some(extra),
+        }
     }
 
     fn extra(&self) -> &Extra {
-        if let Some(extra) = self.existing_extra() {
-            return extra;
-        }
-        let new = Box::into_raw(Box::new(Extra { name: None, callbacks: Mutex::new(Vec::new()) }));
-        // Ordering: Release publishes the box, pairs with the loads in `existing_extra`; Acquire on losing.
-        let won = self.extra.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire);
-        if won.is_err() {
+        let location = match self.origin() {
+            Origin::Extra(extra) => return extra,
+            Origin::Plain(location) => location,
+        };
+        let plain = ptr::from_ref(location).cast_mut().cast();
+        let new = Extra::origin(location, None);
+        // Ordering: Release publishes the box, pairs with the load in `origin`; Acquire on losing.
+        if self.origin.compare_exchange(plain, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: nobody else has seen it.
-            drop(unsafe { Box::from_raw(new) });
+            unsafe { free_extra(new) };
         }
         self.existing_extra().expect("just stored")
     }
@@ -390,8 +482,20 @@ impl Header {
         if self.kind != Kind::Callback {
             context.task = Some((self.id, self.name()));
         }
-        context.location = Some(self.location);
+        context.location = Some(self.location());
         context
+    }
+}
+
+/// Frees the `Extra` that an origin is, if it is one.
+///
+/// # Safety
+/// Nobody else uses it any more.
+unsafe fn free_extra(origin: *mut ()) {
+    if origin.addr() & EXTRA != 0 {
+        let extra = origin.map_addr(|address| address & !EXTRA).cast::<Extra>();
+        // SAFETY: made by `Extra::origin` from a box; the caller's word.
+        drop(unsafe { Box::from_raw(extra) });
     }
 }
 

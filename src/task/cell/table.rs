@@ -7,8 +7,8 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::ptr;
 use std::task::{Context, Poll, Waker};
 
 use super::super::callback::Callbacks;
@@ -17,7 +17,7 @@ use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
 use super::super::{Event, ReadyHandle, Schedule, drop_payload};
-use super::{Cell, Kind, RawTask, Stage, Vtable, catch};
+use super::{Cell, FUTURE, Kind, NOTHING, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
 
 pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
@@ -102,13 +102,11 @@ unsafe fn poll<F: Future, S: Schedule>(task: RawTask) -> Poll<F::Output> {
     let cell = unsafe { task.cell::<F, S>() };
     let waker = waker_ref(task);
     let mut cx = Context::from_waker(&waker);
+    assert!(cell.header.held() == FUTURE, "polled without a future");
     cell.stage.with_mut(|stage| {
-        // SAFETY: the caller's right; nobody else has a reference into the stage.
-        let Stage::Future(future) = (unsafe { &mut *stage }) else {
-            unreachable!("polled without a future");
-        };
-        // SAFETY: the future never moves: it is in a heap cell and is dropped in place.
-        unsafe { Pin::new_unchecked(future) }.poll(&mut cx)
+        // SAFETY: the caller's right; nobody else has a reference into the stage, and `held` says that the future is there. It
+        // never moves: it is in a heap cell and is dropped in place.
+        unsafe { Pin::new_unchecked(&mut *(*stage).future) }.poll(&mut cx)
     })
 }
 
@@ -116,13 +114,15 @@ unsafe fn poll<F: Future, S: Schedule>(task: RawTask) -> Poll<F::Output> {
 unsafe fn drop_future<F: Future, S: Schedule>(task: RawTask) -> Result<(), Box<dyn Any + Send>> {
     // SAFETY: the table's types; the caller's right to the future.
     let cell = unsafe { task.cell::<F, S>() };
-    let dropped = cell.stage.with_mut(|stage| {
-        // SAFETY: as above. The future is dropped where it is, as pinning demands, and once: the write below follows.
-        catch(|| unsafe { ptr::drop_in_place(stage) })
-    });
-    // SAFETY: overwrites without dropping: what was there is gone, or lost to its own panic.
-    cell.stage.with_mut(|stage| unsafe { ptr::write(stage, Stage::Consumed) });
-    dropped
+    if cell.header.held() != FUTURE {
+        return Ok(());
+    }
+    // First, so that it is dropped once, whatever its destructor does.
+    cell.header.set_held(NOTHING);
+    cell.stage.with_mut(|stage| {
+        // SAFETY: the caller's right. The future is dropped where it is, as pinning demands.
+        catch(|| unsafe { ManuallyDrop::drop(&mut (*stage).future) })
+    })
 }
 
 /// Ends a run with an output: drops the future, stores, completes, tells, and gives up the runtime's reference.
@@ -138,9 +138,8 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
             Err(JoinError::panic(payload))
         }
     };
-    cell.header.set_outcome(if output.is_ok() { Outcome::Completed } else { Outcome::Panicked });
-    // SAFETY: rule 2: not complete yet, so the stage is still ours.
-    cell.stage.with_mut(|stage| unsafe { ptr::write(stage, Stage::Output(output)) });
+    // SAFETY: rule 2: not complete yet, so the stage is still ours; the future is gone.
+    unsafe { cell.put(output) };
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
@@ -155,17 +154,13 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
         // SAFETY: complete; the runtime's reference is still held.
         Complete::Tell => unsafe { tell::<F, S>(task) },
         Complete::CancelWon => {
-            let lost = cell.stage.with_mut(|stage| {
+            // A panic is not silenced by a cancel that came during the same poll.
+            if cell.header.outcome() == Outcome::Completed {
                 // SAFETY: rule 2: still not complete.
-                unsafe { ptr::replace(stage, Stage::Output(Err(JoinError::cancelled()))) }
-            });
-            if let Stage::Output(Ok(lost)) = lost {
-                cell.header.set_outcome(Outcome::Cancelled);
-                drop_reporting::<F, S>(task, lost);
-            } else if let Stage::Output(error @ Err(_)) = lost {
-                // A panic is not silenced by a cancel that came during the same poll.
+                let lost = unsafe { cell.take() };
                 // SAFETY: as above.
-                cell.stage.with_mut(|stage| unsafe { *stage = Stage::Output(error) });
+                unsafe { cell.put(Err(JoinError::cancelled())) };
+                drop_reporting::<F, S>(task, lost);
             }
             let _ = cell.header.state.complete_cancelled();
             // SAFETY: as above.
@@ -196,11 +191,9 @@ pub(super) fn finish_drop(task: RawTask) {
 unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Option<Box<dyn Any + Send>>) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
-    let panicked = payload.is_some();
-    cell.header.set_outcome(if panicked { Outcome::Panicked } else { Outcome::Cancelled });
     let error = payload.map_or_else(JoinError::cancelled, JoinError::panic);
-    // SAFETY: rule 2: not complete yet.
-    cell.stage.with_mut(|stage| unsafe { ptr::write(stage, Stage::Output(Err(error))) });
+    // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
+    unsafe { cell.put(Err(error)) };
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
@@ -233,22 +226,15 @@ unsafe fn tell<F: Future, S: Schedule>(task: RawTask) {
 
 unsafe fn take_output<F: Future, S: Schedule>(task: RawTask, out: *mut ()) {
     // SAFETY: the table's types; rule 2 for the stage; `out` is an Option of the output's type, by `poll_join`.
-    unsafe {
-        let cell = task.cell::<F, S>();
-        let stage = cell.stage.with_mut(|stage| ptr::replace(stage, Stage::Consumed));
-        if let Stage::Output(output) = stage {
-            *out.cast::<Option<Result<F::Output, JoinError>>>() = Some(output);
-        }
-    }
+    unsafe { *out.cast::<Option<Result<F::Output, JoinError>>>() = task.cell::<F, S>().take() };
 }
 
 /// Drops the output, and reports a panic that nobody has been given.
 unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types; rule 2.
-    let stage = unsafe { task.cell::<F, S>().stage.with_mut(|stage| ptr::replace(stage, Stage::Consumed)) };
-    match stage {
-        Stage::Output(Ok(output)) => drop_reporting::<F, S>(task, output),
-        Stage::Output(Err(error)) => {
+    match unsafe { task.cell::<F, S>().take() } {
+        Some(Ok(output)) => drop_reporting::<F, S>(task, output),
+        Some(Err(error)) => {
             if let Ok(payload) = error.try_into_panic() {
                 let message = match task.header().kind {
                     Kind::Callback => "Exception in callback",
@@ -257,7 +243,7 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
                 report_panic::<F, S>(task, message, payload);
             }
         }
-        Stage::Future(_) | Stage::Consumed => {}
+        None => {}
     }
 }
 
@@ -293,16 +279,15 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
 unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Vec<DoneCallback>, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    home.deliver(Callbacks::new(callbacks, outcome, task.header().location));
+    home.deliver(Callbacks::new(callbacks, outcome, task.header().location()));
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the last reference: nobody else can reach the cell.
     let cell = unsafe { Box::from_raw(task.as_ptr().cast::<Cell<F, S>>()) };
+    debug_assert!(cell.header.held() == NOTHING, "a cell is freed after its future and its output");
     // Ordering: Relaxed: the caller's drop_ref acquired everything.
-    let extra = cell.header.extra.load(Ordering::Relaxed);
-    if !extra.is_null() {
-        // SAFETY: made by Box::into_raw, freed only here.
-        drop(unsafe { Box::from_raw(extra) });
-    }
+    let origin = cell.header.origin.load(Ordering::Relaxed);
+    // SAFETY: as above.
+    unsafe { free_extra(origin) };
 }
