@@ -24,7 +24,7 @@ pub(super) const EVENTS_PARKING: usize = 1024;
 pub(super) const EVENTS_LOOKING: usize = 64;
 
 /// The least time between two waits that end for a timer, in nanoseconds.
-const TIMER_SPACING: u64 = 250_000;
+const TIMER_SPACING: u64 = 500_000;
 
 /// The span between two looks at the clock that a turn aims at, in nanoseconds.
 const STRIDE_AIM: u64 = 10_000;
@@ -238,7 +238,7 @@ impl LoopCore {
     // ---- waking for timers -----------------------------------------------------------------------------------------
 
     /// A wait's deadline, put off if the last wait ended for a timer just now: many timers close together are served
-    /// together, every 250 us, instead of each at the price of a wake-up.
+    /// together, every 500 us, instead of each at the price of a wake-up.
     pub(crate) fn spaced(&self, deadline: u64) -> u64 {
         deadline.max(self.woke_for_timer.get().saturating_add(TIMER_SPACING))
     }

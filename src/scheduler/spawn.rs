@@ -236,7 +236,22 @@ impl Future for YieldNow {
 /// The loop on which a socket or timer made here should live: this thread's, if it belongs to the current runtime; else one
 /// of that runtime's that has a thread.
 pub(crate) fn try_home() -> Option<Arc<Remote>> {
+    home_where(|_| true)
+}
+
+/// The same for a timer: after the runtime's end, a loop of the thread's own will do.
+pub(crate) fn try_timer_home() -> Option<Arc<Remote>> {
+    // Not a guest's loop: nobody looks after that one's timers.
+    let alone = || current::with(|core| core.filter(|core| core.fleet() == 0).map(|core| core.remote().clone()));
+    home_where(|anchor| !anchor.shared.is_closing()).or_else(alone).or_else(try_home)
+}
+
+/// One look at what this thread is part of: the path of every timer and socket.
+fn home_where(accepts: impl Fn(&Anchor) -> bool) -> Option<Arc<Remote>> {
     let choose = |anchor: Option<&Arc<Anchor>>| {
+        if anchor.is_some_and(|anchor| !accepts(anchor)) {
+            return None;
+        }
         current::with(|core| match (anchor, core) {
             (None, core) => core.map(|core| core.remote().clone()),
             (Some(anchor), Some(core)) if core.fleet() == anchor.shared.fleet() => Some(core.remote().clone()),
@@ -244,16 +259,6 @@ pub(crate) fn try_home() -> Option<Arc<Remote>> {
         })
     };
     context::with(choose).flatten()
-}
-
-/// The same for a timer: after the runtime's end, a loop of the thread's own will do.
-pub(crate) fn try_timer_home() -> Option<Arc<Remote>> {
-    // Not a guest's loop: nobody looks after that one's timers.
-    let alone = || current::with(|core| core.filter(|core| core.fleet() == 0).map(|core| core.remote().clone()));
-    match context::with(|anchor| anchor.is_some_and(|anchor| anchor.shared.is_closing())) {
-        Some(true) => alone().or_else(try_home),
-        _ => try_home(),
-    }
 }
 
 /// As [`try_home`].
