@@ -44,6 +44,9 @@ const POSTS_ARE_CLOSE: u64 = 60_000;
 /// How long to wait awake for the next post when they come close.
 const SPIN_FOR_POSTS: Duration = Duration::from_micros(25);
 
+/// How often a spinning loop looks for posts between two looks at its selector and its peers, which take ten times as long.
+const SPINS_PER_LOOK: u32 = 16;
+
 /// How many ticks in a row must find nobody running before the watcher resigns: a loop that sleeps for microseconds between
 /// two events must not have it appointed anew each time.
 const QUIET_TICKS: u32 = 4;
@@ -363,11 +366,12 @@ impl Worker {
             self.searching.set(true);
         }
         let until = clock::now().saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        let mut round = 0_u32;
         while self.core.read_clock() < until && !gift() {
             self.core.take_posts();
-            if asked_for.is_zero() {
-                self.pull_injected();
-            } else {
+            self.pull_injected();
+            round += 1;
+            if !asked_for.is_zero() && round.is_multiple_of(SPINS_PER_LOOK) {
                 self.look();
                 self.core.expire_timers();
                 self.find_work();
