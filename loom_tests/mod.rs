@@ -15,6 +15,7 @@ mod eaten_edge;
 mod guest;
 mod inject_sleep;
 mod join;
+mod live;
 mod loop0;
 mod one_shot;
 mod park;

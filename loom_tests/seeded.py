@@ -56,6 +56,25 @@ BUGS = [
     ("join", "who registers a callback does not look for completion", [
         ("if header.state.set_callbacks() {", "if header.state.set_callbacks() && false {"),
     ]),
+    ("join", "who gives up the last reference but one frees the cell", [
+        ("if self.load().refs() == 1 {", "if self.load().refs() <= 2 {"),
+    ]),
+    ("join", "a runner takes a task for forgotten that has a Task", [
+        ("now.refs() == 1 && now.0 & (CALLBACKS | CANCELLED) == 0", "now.refs() <= 2 && now.0 & (CALLBACKS | CANCELLED) == 0"),
+    ]),
+    ("live", "a thief does not return its key", [
+        ("            keys.push(key);\n", ""),
+    ]),
+    ("live", "a list is followed with the side door open", [
+        ("let _reaped = self.reap(&mut inner);\n        let tasks = inner.tasks.iter()",
+         "drop(self.reap(&mut inner));\n        drop(self.returned.keys.lock());\n        let tasks = inner.tasks.iter()"),
+    ]),
+    ("live", "a list is cancelled with the side door open", [
+        ("let _reaped = self.reap(&mut inner);\n            inner.tasks", "drop(self.reap(&mut inner));\n            drop(self.returned.keys.lock());\n            inner.tasks"),
+    ]),
+    ("live", "a bind does not reap", [
+        ("            drop(self.reap(&mut inner));\n        }\n        let key", "        }\n        let key"),
+    ]),
     ("one_shot", "a cancel counts no wake, so the timer queues it", [
         ("Some((now.0 | CANCELLED | if claims { CLAIMED } else { 0 }) + WAKE)",
          "Some(now.0 | CANCELLED | if claims { CLAIMED } else { 0 })"),

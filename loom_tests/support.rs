@@ -230,6 +230,10 @@ impl Schedule for Home {
         Some(&self.hub.live)
     }
 
+    fn is_birthplace(&self) -> bool {
+        self.hub.home == thread::current().id()
+    }
+
     fn deliver(&self, callbacks: Callbacks) {
         self.alive.load(Relaxed);
         self.hub.callbacks.lock().unwrap().push(callbacks);

@@ -129,6 +129,12 @@ impl LiveList {
         self.len.load(Ordering::Relaxed).saturating_sub(self.returned.len.load(Ordering::Relaxed))
     }
 
+    /// How many slots are taken, by the ended as well.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the model"))]
+    pub(crate) fn slots(&self) -> usize {
+        self.inner.lock().tasks.len()
+    }
+
     /// Exact, under the locks.
     pub(crate) fn is_empty(&self) -> bool {
         let mut inner = self.inner.lock();
