@@ -1,29 +1,19 @@
-//! Signals of the operating system, as something to await.
+//! [`Signal`]: a kind of signal as something to await.
 //!
-//! Every [`Signal`] is a listener of its own, with a pair of sockets: the signal handler writes a byte into one end, the
-//! other one is a descriptor like any other to an event loop. So nothing is shared: any number of listeners, in any
-//! number of runtimes, each see every signal, and the end of one has no effect on another. There is no helper thread.
-//!
-//! The price is what every runtime asks for: from the first listener for a signal on, its default action (the end of
-//! the process, for most) is gone for good, also after the listener is dropped.
-//!
-//! *Invariant*: the handler only writes to a socket that is open: it is unregistered before the socket is closed.
+//! *Invariant*: each listener has a bell of its own, unhooked before its socket is closed.
 //! *Threads*: any. *Ordering*: the kernel's, of socket and signal.
-
-#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::Stream;
-use signal_hook::SigId;
-use signal_hook::consts;
-use signal_hook::low_level::{pipe, unregister};
 
+use super::SignalKind;
+use super::bell::{self, Hook};
 use crate::net::Async;
 
 /// Waits for the next Ctrl-C (`SIGINT`).
@@ -60,7 +50,9 @@ pub async fn ctrl_c() -> io::Result<()> {
 
 /// Listens for a signal, from now on.
 ///
-/// The counterpart of `tokio::signal::unix::signal` and of asyncio's `loop.add_signal_handler`.
+/// Any number may listen for the same signal, on any thread; each sees all of them. The counterpart of
+/// `tokio::signal::unix::signal`; asyncio's `loop.add_signal_handler` is
+/// [`EventLoop::add_signal_handler`](crate::EventLoop::add_signal_handler).
 ///
 /// # Errors
 ///
@@ -85,14 +77,9 @@ pub async fn ctrl_c() -> io::Result<()> {
 /// ```
 #[track_caller]
 pub fn signal(kind: SignalKind) -> io::Result<Signal> {
-    if consts::FORBIDDEN.contains(&kind.0) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{kind:?} cannot be listened for")));
-    }
-    let (ours, handlers) = UnixStream::pair()?;
-    let ours = Async::new(ours)?;
-    // The handler sends without blocking, whatever the mode of its end.
-    let id = pipe::register(kind.0, handlers)?;
-    Ok(Signal { kind, id, bytes: ours })
+    let (ours, handlers) = bell::sockets(kind)?;
+    let bytes = Async::new(ours)?;
+    Ok(Signal { kind, _hook: Hook::new(kind, handlers)?, bytes })
 }
 
 /// A listener for one kind of signal. From [`signal`].
@@ -117,7 +104,8 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 #[must_use = "a Signal that is dropped listens no more"]
 pub struct Signal {
     kind: SignalKind,
-    id: SigId,
+    // Dropped in this order.
+    _hook: Hook,
     bytes: Async<UnixStream>,
 }
 
@@ -158,7 +146,7 @@ impl Signal {
     /// # }).unwrap();
     /// ```
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.poll_read_with(cx, drain)
+        self.bytes.poll_read_with(cx, bell::drain)
     }
 
     /// What it listens for.
@@ -178,28 +166,6 @@ impl Signal {
     }
 }
 
-/// Takes all the bytes there are. `WouldBlock` if there are none.
-fn drain(mut bytes: &UnixStream) -> io::Result<()> {
-    let mut taken = [0; 64];
-    let mut any = false;
-    loop {
-        match bytes.read(&mut taken) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && any => return Ok(()),
-            Err(error) => return Err(error),
-            // The other end is open for as long as the listener is.
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => any = true,
-        }
-    }
-}
-
-impl Drop for Signal {
-    fn drop(&mut self) {
-        unregister(self.id);
-    }
-}
-
 /// The signals, one after another; never ends.
 impl Stream for Signal {
     type Item = io::Result<()>;
@@ -215,68 +181,3 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// A kind of signal, such as `SIGTERM`.
-///
-/// # Examples
-///
-/// ```
-/// use epicycle::signal::SignalKind;
-///
-/// assert_eq!(SignalKind::from_raw(15), SignalKind::terminate());
-/// assert_eq!(SignalKind::terminate().as_raw(), 15);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SignalKind(i32);
-
-macro_rules! kinds {
-    ($($name:ident, $signal:ident, $what:literal;)*) => {
-        impl SignalKind {
-            $(
-                #[doc = concat!("`", stringify!($signal), "`: ", $what, ".")]
-                ///
-                /// # Examples
-                ///
-                /// ```
-                #[doc = concat!("let kind = epicycle::signal::SignalKind::", stringify!($name), "();")]
-                /// ```
-                pub const fn $name() -> Self {
-                    Self(consts::$signal)
-                }
-            )*
-        }
-    };
-}
-
-kinds! {
-    alarm, SIGALRM, "a timer of the operating system has expired";
-    child, SIGCHLD, "a child process has ended, stopped or gone on";
-    hangup, SIGHUP, "the terminal is gone; for a daemon, read the configuration again";
-    interrupt, SIGINT, "Ctrl-C";
-    io, SIGIO, "a descriptor that is set up for it is ready";
-    pipe, SIGPIPE, "written to a pipe that nobody reads; Rust programs ignore it from the start";
-    quit, SIGQUIT, "Ctrl-\\\\";
-    terminate, SIGTERM, "a request to end";
-    user_defined1, SIGUSR1, "whatever the program takes it for";
-    user_defined2, SIGUSR2, "whatever the program takes it for";
-    window_change, SIGWINCH, "the terminal has another size";
-}
-
-impl SignalKind {
-    /// The signal of that number.
-    ///
-    /// # Examples
-    ///
-    /// See [`SignalKind`].
-    pub const fn from_raw(number: i32) -> Self {
-        Self(number)
-    }
-
-    /// The number of the signal.
-    ///
-    /// # Examples
-    ///
-    /// See [`SignalKind`].
-    pub const fn as_raw(self) -> i32 {
-        self.0
-    }
-}
