@@ -129,7 +129,7 @@ shared_methods! {
     ///
     /// ```
     /// # epicycle::run(async {
-    /// let child = epicycle::process::shell("sleep 60").spawn()?;
+    /// let child = epicycle::process::Command::new("sleep").arg("60").spawn()?;
     /// assert_eq!(child.returncode(), None);
     /// child.kill()?;
     /// child.wait().await?;

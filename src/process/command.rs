@@ -14,7 +14,7 @@ use crate::scheduler;
 /// A command of the shell: `/bin/sh -c command`. asyncio's `create_subprocess_shell`.
 ///
 /// Never put text from elsewhere into `command`: it would be taken for commands. Hand it over as an argument, which the shell
-/// knows as `$1`, or use [`Command::new`] and no shell.
+/// knows as `"$1"` (the first one is its name, `$0`), or use [`Command::new`] and no shell.
 ///
 /// # Examples
 ///
@@ -22,8 +22,8 @@ use crate::scheduler;
 /// use epicycle::process::shell;
 ///
 /// # epicycle::run(async {
-/// let output = shell("echo one two | wc -w; echo $1").args(["sh", "; rm *"]).output().await?;
-/// assert_eq!(String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>(), ["2", ";", "rm", "*"]);
+/// let output = shell("echo \"$1\" | tr a-z A-Z").args(["sh", "; rm *"]).output().await?;
+/// assert_eq!(output.stdout, b"; RM *\n");
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
@@ -354,7 +354,7 @@ impl Command {
     }
 }
 
-/// Its streams count as not set, so that [`output`](Command::output) makes pipes of them.
+/// Its streams count as not set: [`output`](Command::output) makes pipes of them, and leaves them inherited.
 impl From<std::process::Command> for Command {
     fn from(std: std::process::Command) -> Self {
         Self { std, kill_on_drop: false, streams: [false; 3] }

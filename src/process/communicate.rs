@@ -58,7 +58,9 @@ impl Conversation {
                 Ok(written) => self.sent += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // It may well do its work without having read all of it.
-                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => *stdin = None,
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    *stdin = None
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -55,25 +55,16 @@ impl Process {
     }
 
     #[track_caller]
-    fn watch(mut child: Child, open: impl FnOnce(&Child) -> io::Result<Option<OwnedFd>>) -> io::Result<Arc<Self>> {
-        match Ended::new(&child, open) {
-            Ok((ended, told)) => {
-                let has_pidfd = told.is_none();
-                let this = Arc::new(Self { id: child.id(), child: Mutex::new(child), ended, has_pidfd });
-                match told.map(|told| reaper::tell(this.clone(), told)) {
-                    Some(Err(error)) => {
-                        // Nobody else would.
-                        kill_and_reap(&mut this.child.lock());
-                        Err(error)
-                    }
-                    _ => Ok(this),
-                }
-            }
-            Err(error) => {
-                kill_and_reap(&mut child);
-                Err(error)
-            }
+    fn watch(
+        mut child: Child,
+        open_pidfd: impl FnOnce(&Child) -> io::Result<Option<OwnedFd>>,
+    ) -> io::Result<Arc<Self>> {
+        let (ended, told) = end_of(&child, open_pidfd).inspect_err(|_| kill_and_reap(&mut child))?;
+        let this = Arc::new(Self { id: child.id(), child: Mutex::new(child), ended, has_pidfd: told.is_none() });
+        if let Some(told) = told {
+            reaper::tell(this.clone(), told).inspect_err(|_| kill_and_reap(&mut this.child.lock()))?;
         }
+        Ok(this)
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -133,21 +124,17 @@ impl Process {
     }
 }
 
-/// What becomes readable at the end, and what it takes to make it so if the kernel does not.
-struct Ended;
-
-impl Ended {
-    #[track_caller]
-    fn new(
-        child: &Child,
-        open: impl FnOnce(&Child) -> io::Result<Option<OwnedFd>>,
-    ) -> io::Result<(Async<OwnedFd>, Option<PipeWriter>)> {
-        if let Some(pidfd) = open(child)? {
-            return Ok((Async::new_nonblocking(pidfd)?, None));
-        }
-        let (ours, reapers) = io::pipe()?;
-        Ok((Async::new_nonblocking(OwnedFd::from(ours))?, Some(reapers)))
+/// What can be read from at the end; and what is to be closed then, if the kernel does not see to it.
+#[track_caller]
+fn end_of(
+    child: &Child,
+    open_pidfd: impl FnOnce(&Child) -> io::Result<Option<OwnedFd>>,
+) -> io::Result<(Async<OwnedFd>, Option<PipeWriter>)> {
+    if let Some(pidfd) = open_pidfd(child)? {
+        return Ok((Async::new_nonblocking(pidfd)?, None));
     }
+    let (ours, reapers) = io::pipe()?;
+    Ok((Async::new_nonblocking(OwnedFd::from(ours))?, Some(reapers)))
 }
 
 /// A pidfd; none where there is no such thing.
@@ -181,5 +168,80 @@ fn send_through(_: &OwnedFd, _: Signal) -> rustix::io::Result<()> {
 fn kill_and_reap(child: &mut Child) {
     if child.kill().is_ok() {
         let _ = child.wait();
+    }
+}
+
+#[cfg(all(test, not(epicycle_loom)))]
+mod tests {
+    //! Without pidfds, as elsewhere than on Linux.
+
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::runtime::run;
+    use crate::scheduler::{run_in_executor, spawn};
+
+    fn start(script: &str) -> Arc<Process> {
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let process = Process::watch(child, |_| Ok(None)).unwrap();
+        assert!(!process.has_pidfd);
+        process
+    }
+
+    fn send(process: &Process, number: i32) {
+        process.send_signal(SignalKind::from_raw(number)).unwrap();
+    }
+
+    #[test]
+    fn the_end_is_noticed_by_all_who_wait() {
+        run(async {
+            let process = start("read line; exit 4");
+            let mut all = Vec::new();
+            for _ in 0..20 {
+                let process = start("sleep 0.01; exit 4");
+                for _ in 0..3 {
+                    let process = process.clone();
+                    all.push(spawn(async move { process.wait().await }));
+                }
+            }
+            for waiting in all {
+                assert_eq!(returncode(waiting.await.unwrap().unwrap()), 4);
+            }
+            send(&process, 15);
+            let status = process.wait().await.unwrap();
+            assert!([-15, 4].contains(&returncode(status)));
+            send(&process, 9);
+            assert_eq!(process.wait().await.unwrap(), status);
+        });
+    }
+
+    #[test]
+    fn killing_races_with_the_end() {
+        run(async {
+            for i in 0..50 {
+                let process = start("exit 0");
+                let own = process.clone();
+                let killer = run_in_executor(move || {
+                    std::thread::sleep(Duration::from_micros(i * 40));
+                    send(&own, 9);
+                });
+                assert!([0, -9].contains(&returncode(process.wait().await.unwrap())));
+                killer.await.unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn orphans_are_reaped() {
+        let process = run(async { start("exec sleep 1000") });
+        let other = Arc::downgrade(&process);
+        send(&process, 9);
+        process.orphan();
+        let start = Instant::now();
+        while other.strong_count() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(30), "never reaped");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

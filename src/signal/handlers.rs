@@ -49,8 +49,7 @@ impl Bell {
     fn take_down(&self) {
         self.hook.unhook();
         // Dropped outside the lock: an entry may hold the last reference to its loop.
-        let gone: Vec<Entry> =
-            ENTRIES.lock().extract_if(.., |entry| std::ptr::eq(entry.bell.as_ptr(), self)).collect();
+        let gone: Vec<Entry> = ENTRIES.lock().extract_if(.., |entry| std::ptr::eq(entry.bell.as_ptr(), self)).collect();
         drop(gone);
     }
 }

@@ -180,4 +180,3 @@ impl fmt::Debug for Signal {
         f.debug_tuple("Signal").field(&self.kind).finish()
     }
 }
-
