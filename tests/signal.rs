@@ -337,6 +337,8 @@ common::flavours! {
                 raise(ONE);
                 let (next, callback) = counter();
                 event_loop.add_signal_handler(ONE, callback).unwrap();
+                sleep(2 * MS).await;
+                assert_eq!(next.get(), 0);
                 raise(ONE);
                 eventually_async("the next one works", || next.get() == 1).await;
                 assert_eq!(count.get(), 0);
@@ -474,6 +476,39 @@ common::flavours! {
         });
     }
 
+    fn n84_a_second_thread_in_block_on_has_its_own(rt: Runtime) {
+        let _turn = turn();
+        let called = Arc::new(AtomicUsize::new(0));
+        // From now on it does not end the process.
+        drop(rt.block_on(async { signal(ONE) }));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    rt.block_on(async {
+                        let thread = thread::current().id();
+                        let (inner, flag) = (called.clone(), Flag::new());
+                        let setting = flag.clone();
+                        let event_loop = EventLoop::current();
+                        event_loop
+                            .add_signal_handler(ONE, move || {
+                                assert_eq!(thread::current().id(), thread);
+                                inner.fetch_add(1, SeqCst);
+                                setting.set();
+                            })
+                            .unwrap();
+                        flag.wait().await;
+                        assert!(event_loop.remove_signal_handler(ONE));
+                    });
+                });
+            }
+            // With one loop, the second thread may have to wait for the first to leave.
+            eventually("both were called", || {
+                send(ONE);
+                called.load(SeqCst) >= 2
+            });
+        });
+    }
+
     fn s3_14_a_signal_wakes_a_loop_that_sleeps(rt: Runtime) {
         let _turn = turn();
         rt.block_on(async {
@@ -507,12 +542,18 @@ fn n84_closing_a_loop_removes_all() {
         while count.get() == 0 {
             event_loop.run_once(Some(MS));
         }
+        // Kept by the loop's shared half, which nothing keeps in turn.
+        let shared = DropProbe::new();
+        let guard = shared.guard();
+        event_loop.set_exception_handler(Some(Box::new(move |_| _ = &guard)));
         event_loop.close();
         assert_eq!(probe.count(), 1);
         assert_eq!(Rc::strong_count(&count), 1);
         raise(ONE);
         assert!(event_loop.add_signal_handler(ONE, || ()).is_err());
         assert!(!event_loop.remove_signal_handler(TWO));
+        drop(event_loop);
+        assert_eq!(shared.count(), 1);
         // Another loop is not concerned.
         let (one, other) = (EventLoop::new().unwrap(), EventLoop::new().unwrap());
         let (count, callback) = counter();

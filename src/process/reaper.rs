@@ -44,7 +44,7 @@ struct Reaper {
     listener: Option<SigId>,
 }
 
-static REAPER: LazyLock<Mutex<Reaper>> = LazyLock::new(Mutex::default);
+static REAPER: LazyLock<Mutex<Reaper>> = LazyLock::new(|| Mutex::new(Reaper::default()));
 
 /// Reaps `process`, which has no pidfd, and then closes `told`.
 pub(super) fn tell(process: Arc<Process>, told: PipeWriter) -> io::Result<()> {
