@@ -327,7 +327,7 @@ common::flavours! {
                     spawn(async move {
                         let mut command = output;
                         let mut child = piped(&mut command).spawn().unwrap();
-                        let (stdout, _) = child.communicate(format!("number\n")).await.unwrap();
+                        let (stdout, _) = child.communicate("number\n").await.unwrap();
                         assert_eq!(String::from_utf8(stdout).unwrap(), format!("number {i}\n"));
                         assert_eq!(child.returncode(), Some(i));
                         child.id()
