@@ -9,7 +9,7 @@ mod common;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -382,23 +382,20 @@ common::flavours! {
             let folder = tempfolder("n82_output");
             let file = folder.join("id");
             let written = || std::fs::read_to_string(&file).ok().and_then(|id| id.trim().parse().ok());
-            let mut command = shell("echo $$ > id_; mv id_ id; exec sleep 1000 >/dev/null 2>&1");
-            command.current_dir(&folder).kill_on_drop(true);
-            let output: Box<dyn Future<Output = ()> + Unpin> = Box::new(Box::pin(async { _ = command.output().await }));
-            let mut output = Some(output);
-            for round in 0..2 {
-                let mut future = match output.take() {
-                    Some(future) => future,
-                    None => {
-                        let mut command = shell("echo $$ > id_; mv id_ id; exec sleep 1000 >/dev/null 2>&1");
-                        let status = command.current_dir(&folder).kill_on_drop(true).status();
-                        Box::new(Box::pin(async { _ = status.await }))
-                    }
+            for output in [true, false] {
+                let mut command = shell("echo $$ > id_; mv id_ id; exec sleep 1000 >/dev/null 2>&1");
+                command.current_dir(&folder).kill_on_drop(true);
+                let mut future: Pin<Box<dyn Future<Output = ()>>> = if output {
+                    let output = command.output();
+                    Box::pin(async { _ = output.await })
+                } else {
+                    let status = command.status();
+                    Box::pin(async { _ = status.await })
                 };
                 assert!(poll_once(&mut future).await.is_none());
                 eventually_async("it has begun", || written().is_some()).await;
                 let id: u32 = written().unwrap();
-                assert!(exists(id), "round {round}");
+                assert!(exists(id));
                 drop(future);
                 eventually_async("it is killed and reaped", || !exists(id)).await;
                 std::fs::remove_file(&file).unwrap();

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -20,6 +21,7 @@ use crate::event_loop::poll_proceed;
 use crate::net::Async;
 use crate::primitive::Mutex;
 use crate::signal::SignalKind;
+use crate::time::sleep;
 
 /// The exit status as asyncio has it: the code, or `-N` if signal `N` ended the process.
 ///
@@ -38,6 +40,10 @@ pub fn returncode(status: ExitStatus) -> i32 {
     // Stopped children are not asked about, so there is one of the two.
     status.code().or(status.signal().map(|signal| -signal)).unwrap_or_default()
 }
+
+/// A child that is traced is its debugger's to reap first: its pidfd says that it has ended, and it cannot be reaped yet. How
+/// long to leave it alone then.
+pub(super) const DEBUGGER: Duration = Duration::from_millis(10);
 
 pub(super) struct Process {
     id: u32,
@@ -85,12 +91,17 @@ impl Process {
     }
 
     pub(super) async fn wait(&self) -> io::Result<ExitStatus> {
+        let mut has_ended = false;
         loop {
             if let Some(status) = self.try_wait()? {
                 poll_fn(poll_proceed).await;
                 return Ok(status);
             }
+            if has_ended {
+                sleep(DEBUGGER).await;
+            }
             self.ended.readable().await?;
+            has_ended = true;
         }
     }
 
@@ -176,7 +187,7 @@ mod tests {
     //! Without pidfds, as elsewhere than on Linux.
 
     use std::process::Command;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::runtime::run;

@@ -18,7 +18,7 @@ use signal_hook::SigId;
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::{pipe, unregister};
 
-use super::exit::Process;
+use super::exit::{DEBUGGER, Process};
 use crate::primitive::Mutex;
 
 struct Ward {
@@ -93,12 +93,18 @@ impl Reaper {
 
 fn run(bell: &UnixStream) {
     let mut wards = Vec::new();
+    let mut have_ended = false;
     loop {
         silence(bell);
-        let mut reaper = REAPER.lock();
-        wards.append(&mut reaper.arriving);
-        drop(reaper);
+        let before = wards.len();
         wards.retain(|ward: &Ward| !ward.is_gone());
+        if have_ended && wards.len() == before {
+            thread::sleep(DEBUGGER);
+        }
+        let mut reaper = REAPER.lock();
+        let arriving = std::mem::take(&mut reaper.arriving);
+        drop(reaper);
+        wards.extend(arriving.into_iter().filter(|ward| !ward.is_gone()));
         if wards.is_empty() && retire() {
             return;
         }
@@ -107,6 +113,7 @@ fn run(bell: &UnixStream) {
         sources.extend(orphans.map(|ward| PollFd::from_borrowed_fd(ward.process.ended().as_fd(), PollFlags::IN)));
         // Interrupted or out of memory: looked at again.
         let _ = poll(&mut sources, None);
+        have_ended = sources[1..].iter().any(|source| !source.revents().is_empty());
     }
 }
 
