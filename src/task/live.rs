@@ -130,7 +130,7 @@ impl LiveList {
     }
 
     /// How many slots are taken, by the ended as well.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the model"))]
+    #[allow(dead_code, reason = "for the model")]
     pub(crate) fn slots(&self) -> usize {
         self.inner.lock().tasks.len()
     }
