@@ -32,6 +32,8 @@ pub mod net;
 pub mod signal;
 pub mod time;
 
+pub mod sync;
+
 #[cfg(feature = "hyper")]
 pub mod hyper;
 
