@@ -17,7 +17,7 @@ use std::fmt;
 /// assert_eq!(queue.get().await, Err(QueueShutDown(())));
 /// # });
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct QueueShutDown<T = ()>(pub T);
 
 /// Why `put_nowait` did not put: the item is inside.
@@ -31,7 +31,7 @@ pub struct QueueShutDown<T = ()>(pub T);
 /// queue.shutdown(false);
 /// assert_eq!(queue.put_nowait(3).unwrap_err().into_inner(), 3);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PutNowaitError<T> {
     /// There is no room. asyncio's `QueueFull`; also named `sync::QueueFull`.
     QueueFull(T),
@@ -83,6 +83,22 @@ impl<T> PutNowaitError<T> {
     }
 }
 
+// Items need not be `Debug` for the `unwrap` of a put.
+impl<T> fmt::Debug for QueueShutDown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QueueShutDown(..)")
+    }
+}
+
+impl<T> fmt::Debug for PutNowaitError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PutNowaitError::QueueFull(_) => "QueueFull(..)",
+            PutNowaitError::ShutDown(_) => "ShutDown(..)",
+        })
+    }
+}
+
 impl<T> fmt::Display for QueueShutDown<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(SHUT_DOWN)
@@ -107,8 +123,8 @@ impl fmt::Display for GetNowaitError {
     }
 }
 
-impl<T: fmt::Debug> Error for QueueShutDown<T> {}
+impl<T> Error for QueueShutDown<T> {}
 
-impl<T: fmt::Debug> Error for PutNowaitError<T> {}
+impl<T> Error for PutNowaitError<T> {}
 
 impl Error for GetNowaitError {}
