@@ -162,6 +162,17 @@ fn s0_08_a_putter_that_loses_the_race_waits_again_in_its_old_place() {
 }
 
 #[test]
+fn a_get_that_is_polled_again_takes_no_second_item() {
+    let queue = Queue::new(0);
+    queue.put_nowait(1).unwrap();
+    queue.put_nowait(2).unwrap();
+    let mut get: Boxed<'_, _> = Box::pin(queue.get());
+    assert_eq!(poll(&mut get), Some(Ok(1)));
+    panics_with("after it had completed", || poll(&mut get));
+    assert_eq!(queue.qsize(), 1);
+}
+
+#[test]
 fn n65_the_nowait_forms_say_empty_and_full_and_give_back() {
     let queue = Queue::new(1);
     assert_eq!(queue.get_nowait(), Err(QueueEmpty));

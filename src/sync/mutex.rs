@@ -244,6 +244,15 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 /// let guard: MutexGuard<'_, i32> = mutex.try_lock().unwrap();
 /// assert_eq!(*guard, 1);
 /// ```
+///
+/// To unlock what is not locked, a `RuntimeError` in asyncio, does not compile:
+///
+/// ```compile_fail,E0382
+/// let mutex = epicycle::sync::Mutex::new(1);
+/// let guard = mutex.try_lock().unwrap();
+/// drop(guard);
+/// drop(guard);
+/// ```
 #[must_use = "the mutex is unlocked at once if its guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     // Dropped in this order: whoever is next must find the value free.

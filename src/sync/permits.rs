@@ -14,14 +14,14 @@ use crate::primitive::Mutex;
 #[derive(Debug)]
 pub(super) struct Permits {
     state: Mutex<State>,
+    /// What their total may grow to.
+    bound: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     free: usize,
     total: usize,
-    /// What `total` may grow to.
-    bound: usize,
     lot: Lot<usize, ()>,
 }
 
@@ -50,7 +50,7 @@ impl State {
 
 impl Permits {
     pub(super) fn new(count: usize, bound: usize) -> Self {
-        Self { state: Mutex::new(State { free: count, total: count, bound, lot: Lot::new() }) }
+        Self { state: Mutex::new(State { free: count, total: count, lot: Lot::new() }), bound }
     }
 
     pub(super) fn free(&self) -> usize {
@@ -64,7 +64,7 @@ impl Permits {
     }
 
     pub(super) fn bound(&self) -> usize {
-        self.state.lock().bound
+        self.bound
     }
 
     pub(super) fn try_take(&self, count: usize) -> bool {
@@ -90,7 +90,7 @@ impl Permits {
         {
             let mut state = self.state.lock();
             match state.total.checked_add(count) {
-                Some(total) if total <= state.bound => state.total = total,
+                Some(total) if total <= self.bound => state.total = total,
                 _ => return false,
             }
         }

@@ -46,8 +46,15 @@ pub(super) struct Wait<'a, N: Need> {
     state: &'a Mutex<N::State>,
     need: N,
     key: Option<Key>,
-    /// Whether the cooperative budget still has to be asked: once a visit, before it.
-    free: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The cooperative budget is to be asked: once a visit, before it.
+    New,
+    Asking,
+    Over,
 }
 
 /// How far a look under the lock got.
@@ -60,12 +67,12 @@ enum Step<T> {
 
 impl<'a, N: Need> Wait<'a, N> {
     pub(super) fn new(state: &'a Mutex<N::State>, need: N) -> Self {
-        Self { state, need, key: None, free: false }
+        Self { state, need, key: None, stage: Stage::New }
     }
 
     /// One that does not ask the cooperative budget: its first poll enters the lot for certain.
     pub(super) fn unbudgeted(state: &'a Mutex<N::State>, need: N) -> Self {
-        Self { state, need, key: None, free: true }
+        Self { state, need, key: None, stage: Stage::Asking }
     }
 
     fn step(
@@ -112,9 +119,14 @@ impl<N: Need> Future for Wait<'_, N> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<N::Output> {
         let this = self.get_mut();
-        if !this.free {
-            ready!(poll_proceed(cx));
-            this.free = true;
+        match this.stage {
+            Stage::New => {
+                ready!(poll_proceed(cx));
+                this.stage = Stage::Asking;
+            }
+            Stage::Asking => (),
+            // It would begin again, and take something that nobody asked for.
+            Stage::Over => panic!("a future was polled after it had completed"),
         }
         let mut spare = None;
         loop {
@@ -125,7 +137,10 @@ impl<N: Need> Future for Wait<'_, N> {
             };
             wakers.wake();
             match step {
-                Step::Done(output) => return Poll::Ready(output),
+                Step::Done(output) => {
+                    this.stage = Stage::Over;
+                    return Poll::Ready(output);
+                }
                 Step::Waiting => return Poll::Pending,
                 Step::NeedsWaker => spare = Some(cx.waker().clone()),
             }

@@ -82,7 +82,7 @@ async fn locker<R: Rt>(lock: Arc<Mutex<usize>>) {
     }
 }
 
-/// The same with the lock of another maker.
+/// The same with epicycle's mutex, which does not care who polls it, either.
 fn own_mutex<R: Rt>(runtime: &R) -> Duration {
     runtime.block_on(async {
         let lock = Arc::new(sync::Mutex::new(0_usize));
