@@ -9,8 +9,8 @@ mod common;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex as StdMutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -890,11 +890,4 @@ common::flavours! {
         drop(holders);
         other.block_on(waiter).unwrap();
     }
-}
-
-#[test]
-fn results_can_be_kept_in_a_std_mutex_beside() {
-    // The names do not clash: both kinds of mutex in one place.
-    let (theirs, ours) = (StdMutex::new(1), Mutex::new(1));
-    assert_eq!(*theirs.lock().unwrap(), *ours.try_lock().unwrap());
 }
