@@ -311,9 +311,9 @@ macro_rules! queue {
 queue! {
     /// A queue from any number of producers to any number of consumers: the oldest item first. asyncio's `Queue`.
     ///
-    /// Each item goes to one consumer, so it is also the channel of this crate. Those who wait for an item or for room are served in the
-    /// order of their arrival. Any task on any loop may take part, and any thread, with the
-    /// `blocking_` forms. It has no ends that could be dropped: [`shutdown`](Self::shutdown) ends it. Put it into an `Arc` to share it.
+    /// Each item goes to one consumer, so it is also the channel of this crate. Those who wait for an item or for room are served
+    /// in the order of their arrival. Any task on any loop may take part, and any thread, with the `blocking_` forms. It has no
+    /// ends that could be dropped: [`shutdown`](Self::shutdown) ends it. Put it into an `Arc` to share it.
     ///
     /// The counterpart of `asyncio.Queue`, and of async-channel's and Tokio's bounded channels. Two things are as in asyncio: an
     /// item that was put is counted by [`qsize`](Self::qsize) until a consumer has run and taken it, and
