@@ -2,7 +2,7 @@
 //! against it.
 //!
 //! Invariant: a workload never names a runtime. Each runtime uses its own spawn, yield, timers and sockets; channels
-//! and locks are `tokio::sync`'s on all of them, because those do not care who polls them. Owner-only: everything here
+//! and locks are `tokio::sync`'s on all of them, or in the rows that say so epicycle's, because those do not care who polls them. Owner-only: everything here
 //! runs on the bench's main thread, except what a workload spawns itself.
 
 // Two bench targets include this module and neither uses all of it.

@@ -16,4 +16,7 @@ mod model;
 #[cfg(epicycle_loom)]
 pub(crate) use model::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque};
 
+mod exclusive;
+pub(crate) use exclusive::{Exclusive, Hold};
+
 pub(crate) use crossbeam_utils::CachePadded;

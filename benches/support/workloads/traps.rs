@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use epicycle::sync;
 use tokio::sync::{Mutex, oneshot};
 
 use super::{Figures, Metric, Scale, Workload, metric, scheduling, spawning};
@@ -24,6 +25,8 @@ const SOCKETS: usize = 1_000;
 const MUTEX: &[Metric] = &[metric("trap: 4 tasks on 1 async mutex, two workers, a lock", "ns")];
 const MUTEX_ONE: &[Metric] = &[metric("trap: 4 tasks on 1 async mutex, one worker, a lock", "ns")];
 const MUTEX_ALONE: &[Metric] = &[metric("trap: 4 tasks on 1 async mutex, stealing off, a lock", "ns")];
+const OWN_TWO: &[Metric] = &[metric("trap: the same with epicycle's mutex, two workers, a lock", "ns")];
+const OWN_ONE: &[Metric] = &[metric("trap: the same with epicycle's mutex, one worker, a lock", "ns")];
 const SLOT: &[Metric] = &[metric("trap: woken by a task that computes on for 10 ms, waited", "us")];
 const BURST: &[Metric] = &[
     metric("trap: burst of 1000 socket events beside 8 yielders, an event", "ns"),
@@ -48,6 +51,8 @@ pub fn workloads<R: Rt>() -> Vec<Workload<R>> {
         Workload::pass("mutex-two", MUTEX, locks, 10, mutex),
         Workload::pass("mutex-one", MUTEX_ONE, locks, 10, mutex).with(Config::ONE),
         Workload::pass("mutex-alone", MUTEX_ALONE, locks, 10, mutex).with(Config::NO_STEALING),
+        Workload::pass("own-mutex-two", OWN_TWO, locks, 10, own_mutex),
+        Workload::pass("own-mutex-one", OWN_ONE, locks, 10, own_mutex).with(Config::ONE),
         Workload::probe("slot", SLOT, slot),
         Workload::probe("burst", BURST, burst),
         Workload::probe("wakes-spawn", SPAWN_WAKES, |runtime, scale| wakes(runtime, scale, spawning::from_root)),
@@ -70,6 +75,27 @@ fn mutex<R: Rt>(runtime: &R) -> Duration {
 }
 
 async fn locker<R: Rt>(lock: Arc<Mutex<usize>>) {
+    for _ in 0..LOCKS {
+        let mut count = lock.lock().await;
+        R::yield_now().await;
+        *count += 1;
+    }
+}
+
+/// The same with epicycle's mutex, which does not care who polls it, either.
+fn own_mutex<R: Rt>(runtime: &R) -> Duration {
+    runtime.block_on(async {
+        let lock = Arc::new(sync::Mutex::new(0_usize));
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..LOCKERS).map(|_| R::spawn(own_locker::<R>(lock.clone()))).collect();
+        for task in tasks {
+            task.await;
+        }
+        start.elapsed()
+    })
+}
+
+async fn own_locker<R: Rt>(lock: Arc<sync::Mutex<usize>>) {
     for _ in 0..LOCKS {
         let mut count = lock.lock().await;
         R::yield_now().await;
