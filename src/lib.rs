@@ -33,6 +33,7 @@ pub mod signal;
 pub mod time;
 
 pub mod process;
+pub mod streams;
 pub mod sync;
 
 #[cfg(feature = "hyper")]

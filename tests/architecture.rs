@@ -22,6 +22,7 @@ const ROOMS: &[(&str, u8)] = &[
     ("net", 5),
     ("signal", 5),
     ("process", 6),
+    ("streams", 6),
     ("sync", 6),
     ("hyper", 7),
 ];

@@ -1,0 +1,65 @@
+//! Clients' handlers: the task that each one gets, and what becomes of its result.
+//!
+//! *Invariant*: a handler is called inside its task, so that a panic of it is that task's, which reports it. *Threads*: any.
+//! *Ordering*: none of its own.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+
+use super::service::Serve;
+use super::{StreamReader, StreamWriter};
+use crate::event_loop::EventLoop;
+use crate::scheduler::spawn;
+use crate::task::ErrorContext;
+
+/// What a client's handler may return: nothing, or a `Result`, of which an error is reported to the exception handler.
+///
+/// # Examples
+///
+/// ```
+/// use epicycle::streams::HandlerOutput;
+///
+/// assert_eq!(().error(), None);
+/// assert_eq!(Err::<(), _>("no").error().as_deref(), Some("no"));
+/// ```
+pub trait HandlerOutput: Send + 'static {
+    /// The text of the error, if it is one.
+    fn error(self) -> Option<String>;
+}
+
+impl HandlerOutput for () {
+    fn error(self) -> Option<String> {
+        None
+    }
+}
+
+impl<T: Send + 'static, E: Display + Send + 'static> HandlerOutput for Result<T, E> {
+    fn error(self) -> Option<String> {
+        self.err().map(|error| error.to_string())
+    }
+}
+
+pub(super) fn serve<H, F>(handler: H) -> Arc<Serve>
+where
+    H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
+    F: Future<Output: HandlerOutput> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Arc::new(move |reader, writer| {
+        let handler = handler.clone();
+        drop(spawn(async move {
+            if let Some(error) = handler(reader, writer).await.error() {
+                report(error);
+            }
+        }));
+    })
+}
+
+/// In asyncio's words.
+fn report(error: String) {
+    if let Some(event_loop) = EventLoop::try_current() {
+        let context = ErrorContext::new(format!("Unhandled exception in client_connected_cb: {error}"));
+        event_loop.call_exception_handler(&context);
+    }
+}
