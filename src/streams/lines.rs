@@ -11,7 +11,7 @@ use futures_lite::Stream;
 
 use super::{Incoming, ReadError, StreamReader};
 
-/// The lines of a [`StreamReader`], each with its `\n`; from [`StreamReader::lines`].
+/// The lines of a [`StreamReader`], each with its `\n`; from [`StreamReader::each_line`].
 ///
 /// A line over the limit is an error, and the stream goes on behind it, or in the middle of it: see
 /// [`readline`](StreamReader::readline).
@@ -23,7 +23,7 @@ use super::{Incoming, ReadError, StreamReader};
 ///
 /// # epicycle::run(async {
 /// let mut reader = StreamReader::new(&b"one\ntwo\n"[..]);
-/// let mut lines = reader.lines();
+/// let mut lines = reader.each_line();
 /// let mut count = 0;
 /// while let Some(line) = lines.next().await {
 ///     assert_eq!(line?.len(), 4);

@@ -9,7 +9,7 @@
 //! | `Server` | [`Server`], with all of its methods; `sockets` is [`Server::local_addrs`] |
 //! | `reader.read(n)`, `read(-1)` | [`StreamReader::read`], [`StreamReader::read_to_end`] |
 //! | `readline`, `readexactly`, `readuntil`, `at_eof` | the same |
-//! | `async for line in reader` | [`StreamReader::lines`] |
+//! | `async for line in reader` | [`StreamReader::each_line`] |
 //! | `feed_data`, `feed_eof` | [`StreamReader::new`], of anything to read from |
 //! | `writer.write`, `writelines`, `drain`, `write_eof`, `close`, `wait_closed`, `is_closing` | the same |
 //! | `transport.abort`, `get_write_buffer_size`, `set_write_buffer_limits` | the same, on [`StreamWriter`] |

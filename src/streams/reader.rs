@@ -322,10 +322,13 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
 
     /// The lines, one after the other, as [`readline`](Self::readline) gives them: a stream. asyncio's `async for`.
     ///
+    /// (Not called `lines`, since [`AsyncBufReadExt`](crate::io::AsyncBufReadExt) has one of that name that takes the reader,
+    /// knows no limit and would win.)
+    ///
     /// # Examples
     ///
     /// See [`Lines`].
-    pub fn lines(&mut self) -> Lines<'_, R> {
+    pub fn each_line(&mut self) -> Lines<'_, R> {
         Lines::new(self)
     }
 
