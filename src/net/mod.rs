@@ -11,6 +11,7 @@
 //! | `start_server`, `sock_accept` | `TcpListener` | [`TcpListener`], [`UnixListener`] |
 //! | `create_datagram_endpoint` | `UdpSocket` | [`UdpSocket`], [`UnixDatagram`] |
 //! | `getaddrinfo` | `lookup_host` | [`lookup_host`], [`ToSocketAddrs`] |
+//! | `getnameinfo` | - | `getnameinfo`, with the feature of that name |
 //! | `add_reader`, `add_writer` | `AsyncFd` | [`Async`]; also [`EventLoop::add_reader`](crate::EventLoop::add_reader) |
 //!
 //! How tasks share a socket: any number of them may use its `async` methods at once; of the `poll_` methods, and so of
@@ -29,6 +30,8 @@ mod interest;
 mod async_fd;
 
 mod addr;
+#[cfg(feature = "getnameinfo")]
+mod name;
 
 mod accept;
 mod split;
@@ -40,6 +43,8 @@ mod unix;
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use async_fd::Async;
 pub use interest::{Interest, Ready};
+#[cfg(feature = "getnameinfo")]
+pub use name::getnameinfo;
 pub use split::{Duplex, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
 pub use tcp::{ListenerPart, PerLoopListeners, TcpListener, TcpListenerBuilder, TcpStream};
 pub use udp::UdpSocket;

@@ -49,8 +49,8 @@ impl Buffer {
     }
 
     pub(super) fn consume(&mut self, count: usize) {
+        assert!(count <= self.len(), "consumed more than there is");
         self.start += count;
-        assert!(self.start <= self.end, "consumed more than there is");
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
             if self.storage.len() > KEEP {

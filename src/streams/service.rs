@@ -72,6 +72,9 @@ enum Door {
     Open(Arc<Listener>),
 }
 
+/// A connection, and its peer if that has an address.
+type Accepted = (Socket, Option<SocketAddr>);
+
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -85,7 +88,7 @@ impl Listener {
         })
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         Poll::Ready(Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(cx))?;
@@ -310,7 +313,7 @@ impl Acceptor {
     }
 
     /// None when the server is closed.
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<(Socket, Option<SocketAddr>)>>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Accepted>>> {
         let listener = self.service.state.with(|state| match state.doors.get(self.door) {
             Some(Door::Open(listener)) => Some(listener.clone()),
             _ => None,

@@ -313,7 +313,8 @@ impl StreamWriter {
 
     /// The socket, for its options. asyncio's `get_extra_info("socket")`.
     ///
-    /// What is written to it directly may overtake what is buffered.
+    /// Leave reading and writing to the streams: what is written to it directly may overtake what is buffered, and a task
+    /// that waits for it takes the place of the one that sends that.
     ///
     /// # Examples
     ///
