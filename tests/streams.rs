@@ -542,6 +542,27 @@ common::flavours! {
         });
     }
 
+    fn a_write_does_not_overtake_what_is_buffered(rt: Runtime) {
+        rt.block_on(async {
+            for _ in 0..20 {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let (_ours, writer) = split(ours);
+                let mut length = stuff(&writer);
+                // Now there is room again, but nobody had time to send what was there first.
+                let mut some = vec![0; 65536];
+                while let Ok(read) = theirs.try_read(&mut some) {
+                    length -= read;
+                }
+                writer.write(b"last").unwrap();
+                drop(writer);
+                let mut rest = Vec::new();
+                AsyncReadExt::read_to_end(&mut theirs, &mut rest).await.unwrap();
+                assert_eq!(rest.len(), length + 4);
+                assert!(rest.ends_with(b"last") && rest[..length].iter().all(|byte| *byte == 7));
+            }
+        });
+    }
+
     fn n77_drain_waits_above_the_high_water_mark(rt: Runtime) {
         rt.block_on(async {
             let ((_ours, writer), mut peer) = with_bare_peer().await;
@@ -611,6 +632,15 @@ common::flavours! {
             }
             assert!(writer.drain().await.is_err() && writer.write(b"x").is_err());
             assert_eq!(writer.write_buffer_size(), 0);
+
+            // Found by a write that goes straight to the kernel.
+            let ((mut reader, writer), peer) = with_bare_peer().await;
+            peer.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(peer);
+            eventually_async("a write fails", || writer.write(b"x").is_err()).await;
+            assert!(writer.is_closing());
+            assert!(writer.wait_closed().await.is_err() && writer.drain().await.is_err());
+            assert!(reader.read(1).await.is_err(), "for the reader, too, it is no orderly end");
 
             // Found by the reader.
             let ((mut reader, writer), peer) = with_bare_peer().await;
