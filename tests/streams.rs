@@ -732,6 +732,31 @@ common::flavours! {
         });
     }
 
+    fn n78_nothing_is_left_of_a_connection(rt: Runtime) {
+        let handle = rt.handle();
+        let sources = || handle.metrics().loops.iter().map(|each| each.sources).sum::<usize>();
+        rt.block_on(async {
+            let (tasks, registered) = (handle.all_tasks().len(), sources());
+            for ((ours, writer), (theirs, peer)) in [unix_pair(), tcp_pair().await, unix_pair(), tcp_pair().await] {
+                // The task that sends ends when the connection is aborted, while both ends are still held.
+                stuff(&writer);
+                assert_eq!(handle.all_tasks().len(), tasks + 1);
+                writer.abort();
+                eventually_async("the flusher ends", || handle.all_tasks().len() == tasks).await;
+                drop((ours, writer, theirs, peer));
+            }
+            for ((ours, writer), (theirs, peer)) in [unix_pair(), tcp_pair().await] {
+                // It goes on when they are not held any more, until the peer is gone, too.
+                stuff(&writer);
+                drop((ours, writer));
+                assert_eq!(handle.all_tasks().len(), tasks + 1);
+                drop((theirs, peer));
+                eventually_async("the flusher ends", || handle.all_tasks().len() == tasks).await;
+            }
+            eventually_async("all sockets are deregistered", || sources() == registered).await;
+        });
+    }
+
     fn n78_a_connection_is_lost_once(rt: Runtime) {
         rt.block_on(async {
             let ((mut reader, writer), peer) = with_bare_peer().await;
@@ -801,14 +826,18 @@ common::flavours! {
             let sent = text.clone();
             let sending = spawn(async move {
                 writer.write_all(&sent).await.unwrap();
-                let high = writer.write_buffer_limits().0;
-                assert!(writer.write_buffer_size() <= high + sent.len());
+                assert!(writer.write_buffer_size() <= 65536 + 65536, "it took no more than it should");
+                let parts = [std::io::IoSlice::new(b""), std::io::IoSlice::new(&sent)];
+                assert_eq!(writer.write_vectored(&parts).await.unwrap(), 65536);
+                let parts = [std::io::IoSlice::new(&sent[65536..70000]), std::io::IoSlice::new(&sent[70000..75000])];
+                assert_eq!(writer.write_vectored(&parts).await.unwrap(), 75000 - 65536);
                 writer.flush().await.unwrap();
                 assert_eq!(writer.write_buffer_size(), 0);
                 AsyncWriteExt::close(&mut writer).await.unwrap();
                 assert!(writer.write_all(b"x").await.is_err());
             });
-            assert!(answers.read_to_end().await.unwrap() == text);
+            let echoed = answers.read_to_end().await.unwrap();
+            assert!(echoed[..text.len()] == text && echoed[text.len()..] == text[..75000]);
             sending.await.unwrap();
             echo.await.unwrap();
         });

@@ -7,9 +7,10 @@
 //!
 //! | asyncio | Tokio | here |
 //! |---|---|---|
-//! | `open_connection`, `sock_connect` | `TcpStream::connect` | [`TcpStream::connect`], [`UnixStream::connect`] |
-//! | `start_server`, `sock_accept` | `TcpListener` | [`TcpListener`], [`UnixListener`] |
-//! | `create_datagram_endpoint` | `UdpSocket` | [`UdpSocket`], [`UnixDatagram`] |
+//! | `sock_connect` | `TcpStream::connect` | [`TcpStream::connect`], [`UnixStream::connect`] |
+//! | `sock_accept` | `TcpListener` | [`TcpListener`], [`UnixListener`] |
+//! | `open_connection`, `start_server` | - | [`crate::streams`], on top of these |
+//! | `create_datagram_endpoint` | `UdpSocket` | [`UdpSocket`], [`UnixDatagram`]: bound, and connected if it has a remote address |
 //! | `getaddrinfo` | `lookup_host` | [`lookup_host`], [`ToSocketAddrs`] |
 //! | `getnameinfo` | - | `getnameinfo`, with the feature of that name |
 //! | `add_reader`, `add_writer` | `AsyncFd` | [`Async`]; also [`EventLoop::add_reader`](crate::EventLoop::add_reader) |

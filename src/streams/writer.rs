@@ -18,6 +18,9 @@ use super::{Socket, StreamReader};
 use crate::event_loop::poll_proceed;
 use crate::scheduler::yield_now;
 
+/// What an `AsyncWrite` takes at once, in bytes: so the buffer does not grow by all that somebody may have to write.
+const PIECE: usize = 64 * 1024;
+
 /// The writing end of a connection. asyncio's `StreamWriter`.
 ///
 /// [`write`](Self::write) does not wait: what the kernel does not take at once is buffered and sent in the background.
@@ -200,7 +203,8 @@ impl StreamWriter {
 
     /// Waits until the connection is over: closed with all data handed to the kernel, aborted, or lost.
     ///
-    /// It does not begin to close. A loss is noticed by reading or writing only.
+    /// It does not begin to close. A loss is noticed by reading or writing only. A peer that does not read can make this
+    /// last for ever: give it a [`timeout`](crate::timeout), and [`abort`](Self::abort) after that.
     ///
     /// # Errors
     ///
@@ -420,7 +424,8 @@ impl AsyncWrite for StreamWriter {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_drained(cx))?;
         ready!(poll_proceed(cx));
-        Poll::Ready(self.write(buf).map(|()| buf.len()))
+        let piece = &buf[..buf.len().min(PIECE)];
+        Poll::Ready(self.write(piece).map(|()| piece.len()))
     }
 
     fn poll_write_vectored(
@@ -428,9 +433,13 @@ impl AsyncWrite for StreamWriter {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if length > PIECE {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| &**buf));
+        }
         ready!(self.poll_drained(cx))?;
         ready!(poll_proceed(cx));
-        let length = bufs.iter().map(|buf| buf.len()).sum();
         Poll::Ready(self.connection().write_all_of(bufs).map(|()| length))
     }
 

@@ -24,7 +24,8 @@ const BACKLOG: i32 = 1024;
 /// Any number of tasks, on any loops, may accept from one listener. To have the kernel spread connections over all loops
 /// there is [`bind_per_loop`](Self::bind_per_loop).
 ///
-/// The counterpart of `tokio::net::TcpListener`. asyncio has `start_server`, with a callback for each connection.
+/// The counterpart of `tokio::net::TcpListener`. asyncio's `start_server`, with a task for each connection, is
+/// [`streams::start_server`](crate::streams::start_server).
 ///
 /// # Examples
 ///

@@ -26,7 +26,8 @@ use crate::net::{
 /// [`AsyncWriteExt`](crate::io::AsyncWriteExt), which are also there for `&TcpStream`, so that one task may read while
 /// another one writes. Dropping it closes the connection.
 ///
-/// The counterpart of `tokio::net::TcpStream`. asyncio has a pair of reader and writer, which [`into_split`](Self::into_split) gives.
+/// The counterpart of `tokio::net::TcpStream`. asyncio's pair of reader and writer is [`streams::split`](crate::streams::split)
+/// of it.
 ///
 /// # Examples
 ///

@@ -17,7 +17,8 @@ use crate::net::{Async, Interest, Ready, socket_methods};
 ///
 /// Dropping it does not remove the file it is bound to.
 ///
-/// The counterpart of `tokio::net::UnixListener`, and of asyncio's `start_unix_server`.
+/// The counterpart of `tokio::net::UnixListener`. asyncio's `start_unix_server` is
+/// [`streams::start_unix_server`](crate::streams::start_unix_server).
 ///
 /// # Examples
 ///

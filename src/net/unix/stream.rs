@@ -28,7 +28,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 ///
 /// It is read and written as a [`TcpStream`](super::super::TcpStream) is. Dropping it closes the connection.
 ///
-/// The counterpart of `tokio::net::UnixStream`, and of asyncio's `open_unix_connection`.
+/// The counterpart of `tokio::net::UnixStream`. asyncio's `open_unix_connection` is
+/// [`streams::open_unix_connection`](crate::streams::open_unix_connection).
 ///
 /// # Examples
 ///
