@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use common::{eventually_async, panics_with};
@@ -609,6 +609,35 @@ common::flavours! {
             writer.set_write_buffer_limits(MIB, MIB / 2);
             drain.await.unwrap();
             panics_with("must not be above", || writer.set_write_buffer_limits(1, 2));
+        });
+    }
+
+    fn n77_a_waker_that_panics_harms_nobody_else(flavour: common::Flavour) {
+        struct Bad;
+        impl Wake for Bad {
+            fn wake(self: Arc<Self>) {
+                panic!("bad waker");
+            }
+        }
+        let _ = flavour;
+        let reports = common::Reports::new();
+        let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();
+        rt.block_on(async {
+            let ((_ours, writer), (mut reader, _theirs)) = unix_pair();
+            stuff(&writer);
+            writer.set_write_buffer_limits(0, 0);
+            let waiting = writer.clone();
+            let mut first = pin!(waiting.drain());
+            assert!(first.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Bad)))).is_pending());
+            let other = writer.clone();
+            let second = spawn(async move { other.drain().await.unwrap() });
+            yield_now().await;
+            writer.write_eof();
+            drop(writer);
+            reader.read_to_end().await.unwrap();
+            second.await.unwrap();
+            assert!(reports.all().iter().all(|report| report.to_string().contains("bad waker")), "{:?}", reports.all());
+            assert!(!reports.all().is_empty());
         });
     }
 

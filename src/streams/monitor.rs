@@ -4,10 +4,13 @@
 //! woken and dropped outside the lock, for they may be anybody's code. *Threads*: any. *Ordering*: the lock's.
 
 use std::future::poll_fn;
+use std::io;
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
 use crate::primitive::Mutex;
+use crate::scheduler::report_error;
+use crate::task::{catch, drop_payload, payload_text};
 
 pub(super) struct Monitor<S> {
     inner: Mutex<Inner<S>>,
@@ -37,7 +40,7 @@ impl<S> Monitor<S> {
             let (concerned, result) = change(&mut inner.state);
             (if concerned { mem::take(&mut inner.waiters) } else { Vec::new() }, result)
         };
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        woken.into_iter().for_each(|(_, waker)| wake(waker));
         result
     }
 
@@ -83,6 +86,15 @@ impl<S> Monitor<S> {
             let removed = self.inner.lock().remove(ticket);
             drop(removed);
         }
+    }
+}
+
+/// A waker that panics must keep nobody else from being woken.
+fn wake(waker: Waker) {
+    if let Err(payload) = catch(|| waker.wake()) {
+        let text = payload_text(&*payload).unwrap_or("(a panic without a text)").to_owned();
+        report_error("Exception in a waker", io::Error::other(text));
+        drop_payload(payload);
     }
 }
 
