@@ -144,6 +144,13 @@ fn n75_streams_and_their_futures_may_go_anywhere() {
     fn futures(reader: &'static mut StreamReader, writer: &'static StreamWriter) {
         fn check<T: Send>(_: T) {}
         check(open_connection("localhost:1"));
+        check(epicycle::streams::start_server(async |_, _| (), LOCAL));
+        check(epicycle::streams::start_unix_server(async |_, _| (), "path"));
+        let both = || -> Streams { unimplemented!("only its type is wanted") };
+        check(async move {
+            let (reader, writer) = both();
+            writer.reunite(reader).await
+        });
         check(writer.drain());
         check(writer.wait_closed());
         check(async { reader.readuntil(["\r\n", "\n"]).await });
