@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::cell::Join;
-use super::{Id, RawTask, budget, payload_text, try_id};
+use super::{Handle, Id, RawTask, budget, payload_text, try_id};
 
 /// What is called when a task is done. Boxed: few tasks have one.
 pub(super) type DoneCallback = Box<dyn FnOnce(Outcome) + Send>;
@@ -76,6 +76,13 @@ impl<T> Task<T> {
     /// A waker of the task, for who wakes it from outside its future.
     pub(crate) fn waker(&self) -> std::task::Waker {
         self.join.raw().waker()
+    }
+
+    /// A right of its own to cancel the task, for who has given the `Task` away.
+    pub(crate) fn canceller(&self) -> Handle {
+        let raw = self.join.raw();
+        raw.add_ref();
+        raw.into_handle()
     }
 
     /// Asks for the task to be cancelled: its future is dropped, on its own loop if it is pinned, at its next suspension
