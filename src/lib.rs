@@ -32,6 +32,8 @@ pub mod net;
 pub mod signal;
 pub mod time;
 
+pub mod cancel;
+pub mod future;
 pub mod process;
 pub mod streams;
 pub mod sync;
@@ -43,7 +45,9 @@ pub mod hyper;
 #[path = "../loom_tests/mod.rs"]
 mod loom_tests;
 
+pub use cancel::{CancelScope, Cancelled};
 pub use event_loop::{EventLoop, LoopHandle, LoopStopped};
+pub use future::{GroupError, TaskGroup};
 pub use runtime::{Builder, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
 pub use task::{ErrorContext, Event, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle};

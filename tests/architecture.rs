@@ -21,6 +21,8 @@ const ROOMS: &[(&str, u8)] = &[
     ("time", 5),
     ("net", 5),
     ("signal", 5),
+    ("cancel", 6),
+    ("future", 6),
     ("process", 6),
     ("streams", 6),
     ("sync", 6),
@@ -29,9 +31,10 @@ const ROOMS: &[(&str, u8)] = &[
 
 /// What rooms of the same height may import from each other: who, from whom.
 const NEIGHBOURS: &[(&str, &str)] = &[
-    ("net", "io"),     // streams implement its traits
-    ("net", "time"),   // a listener without descriptors pauses
-    ("signal", "net"), // a signal arrives through a pipe
+    ("net", "io"),        // streams implement its traits
+    ("net", "time"),      // a listener without descriptors pauses
+    ("signal", "net"),    // a signal arrives through a pipe
+    ("future", "cancel"), // a task group obeys a scope
 ];
 
 /// The height from which on a room sees public items alone: those of the crate's root and those of the top layer's rooms.

@@ -1,0 +1,289 @@
+//! [`GroupError`]: all that went wrong in a group, together.
+//!
+//! *Invariant.* Errors stand in the order in which the group learned of them. *Threads.* Any. *Ordering.* None: plain data.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+
+use crate::cancel::{Cancelled, CarriesCancelled};
+use crate::task::{ErrorContext, Id, JoinError};
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What went wrong in a [`TaskGroup`](crate::TaskGroup): one error or more, never hidden behind each other.
+///
+/// Without a single error, it says that the scope that the group is [`within`](crate::TaskGroup::within) was cancelled.
+///
+/// Counterpart: Python's `ExceptionGroup`, with [`leaves`](Self::leaves) for groups of groups.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use epicycle::TaskGroup;
+///
+/// epicycle::run(async {
+///     let group = TaskGroup::new();
+///     group.spawn(async { Err::<(), _>(io::Error::from(io::ErrorKind::AddrInUse)) });
+///     let error = group.join().await.unwrap_err();
+///     assert_eq!(error.errors().len(), 1);
+///     assert_eq!(error.find::<io::Error>().unwrap().kind(), io::ErrorKind::AddrInUse);
+///
+///     let group = TaskGroup::new();
+///     group.spawn(async { if true { panic!("oh no") }; Ok::<_, io::Error>(()) });
+///     let error = group.join().await.unwrap_err();
+///     assert!(error.errors()[0].is_panic());
+///     assert_eq!(error.to_string(), "task group failed: task panicked: oh no");
+/// });
+/// ```
+#[derive(Debug)]
+pub struct GroupError {
+    errors: Vec<ChildError>,
+    cancelled: Option<Cancelled>,
+}
+
+impl GroupError {
+    pub(super) fn new(errors: Vec<ChildError>, cancelled: Option<Cancelled>) -> Self {
+        Self { errors, cancelled }
+    }
+
+    /// The errors, in the order in which the group learned of them.
+    pub fn errors(&self) -> &[ChildError] {
+        &self.errors
+    }
+
+    /// The errors, to keep.
+    pub fn into_errors(self) -> Vec<ChildError> {
+        self.errors
+    }
+
+    /// All errors, with those of a child's own group in the place of that group's error.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let outer = TaskGroup::new();
+    ///     outer.spawn(async {
+    ///         let inner = TaskGroup::new();
+    ///         inner.spawn(async { Err::<(), _>("deep") });
+    ///         inner.join().await
+    ///     });
+    ///     let error = outer.join().await.unwrap_err();
+    ///     assert_eq!(error.leaves()[0].to_string(), "deep");
+    /// });
+    /// ```
+    pub fn leaves(&self) -> Vec<&ChildError> {
+        let mut leaves = Vec::new();
+        let mut next: Vec<&ChildError> = self.errors.iter().rev().collect();
+        while let Some(error) = next.pop() {
+            match error.downcast_ref::<GroupError>() {
+                Some(group) if !group.errors.is_empty() => next.extend(group.errors.iter().rev()),
+                _ => leaves.push(error),
+            }
+        }
+        leaves
+    }
+
+    /// The first error of the type `E`, in this group or a child's own.
+    pub fn find<E: Error + 'static>(&self) -> Option<&E> {
+        self.leaves().into_iter().find_map(ChildError::downcast_ref)
+    }
+
+    /// The cancellation of the scope that the group is within, if that is why it stopped.
+    pub fn cancelled(&self) -> Option<&Cancelled> {
+        self.cancelled.as_ref()
+    }
+}
+
+impl fmt::Display for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.errors[..], &self.cancelled) {
+            ([], Some(cancelled)) => write!(f, "task group {cancelled}"),
+            ([], None) => f.write_str("task group failed"),
+            ([only], _) => write!(f, "task group failed: {only}"),
+            ([first, ..], _) => {
+                write!(f, "task group failed with {} errors, the first of them: {first}", self.errors.len())
+            }
+        }
+    }
+}
+
+impl Error for GroupError {
+    /// The first error.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.errors.first().map(|first| first as &(dyn Error + 'static))
+    }
+}
+
+impl IntoIterator for GroupError {
+    type Item = ChildError;
+    type IntoIter = std::vec::IntoIter<ChildError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a GroupError {
+    type Item = &'a ChildError;
+    type IntoIter = std::slice::Iter<'a, ChildError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.iter()
+    }
+}
+
+impl From<Cancelled> for GroupError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self { errors: Vec::new(), cancelled: Some(cancelled) }
+    }
+}
+
+impl CarriesCancelled for GroupError {
+    /// None if there are errors, too: they beat the cancellation.
+    fn as_cancelled(&self) -> Option<&Cancelled> {
+        self.cancelled.as_ref().filter(|_| self.errors.is_empty())
+    }
+}
+
+/// One error of a group: the `Err` that a child (or the body of a scope) returned, or its panic.
+///
+/// # Examples
+///
+/// ```
+/// use epicycle::TaskGroup;
+///
+/// epicycle::run(async {
+///     let group = TaskGroup::new();
+///     let task = group.spawn(async { Err::<(), _>("no") });
+///     let error = group.join().await.unwrap_err();
+///     assert_eq!(error.errors()[0].to_string(), "no");
+///     assert_eq!(error.errors()[0].task_id(), Some(task.id()));
+/// });
+/// ```
+pub struct ChildError {
+    what: Failure,
+    who: Option<Who>,
+}
+
+/// How a child failed.
+pub enum Failure {
+    Error(BoxError),
+    Panic(JoinError),
+}
+
+/// Which child.
+#[derive(Clone)]
+pub(super) struct Who {
+    pub(super) id: Id,
+    pub(super) name: Option<String>,
+    pub(super) location: &'static Location<'static>,
+}
+
+impl ChildError {
+    pub(super) fn new(what: Failure, who: Option<Who>) -> Self {
+        Self { what, who }
+    }
+
+    /// The child's task; none if it was the body of a scope.
+    pub fn task_id(&self) -> Option<Id> {
+        self.who.as_ref().map(|who| who.id)
+    }
+
+    /// The child's name, if it was given one.
+    pub fn task_name(&self) -> Option<&str> {
+        self.who.as_ref()?.name.as_deref()
+    }
+
+    /// Where the child was spawned.
+    pub fn location(&self) -> Option<&'static Location<'static>> {
+        self.who.as_ref().map(|who| who.location)
+    }
+
+    /// Whether the child panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.what, Failure::Panic(_))
+    }
+
+    /// The panic's payload, for `std::panic::resume_unwind`.
+    ///
+    /// # Errors
+    /// This error, if it is not a panic.
+    pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
+        match self.what {
+            Failure::Panic(panic) => {
+                panic.try_into_panic().map_err(|panic| Self { what: Failure::Panic(panic), ..self })
+            }
+            what => Err(Self { what, ..self }),
+        }
+    }
+
+    /// The error that the child returned, if it is an `E`.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        match &self.what {
+            Failure::Error(error) => error.downcast_ref(),
+            Failure::Panic(_) => None,
+        }
+    }
+
+    /// The error that the child returned, if it is an `E`, to keep.
+    ///
+    /// # Errors
+    /// This error, if it is not.
+    pub fn downcast<E: Error + 'static>(self) -> Result<E, Self> {
+        match self.what {
+            Failure::Error(error) => match error.downcast() {
+                Ok(error) => Ok(*error),
+                Err(error) => Err(Self { what: Failure::Error(error), ..self }),
+            },
+            what => Err(Self { what, ..self }),
+        }
+    }
+
+    /// Whether the error that the child returned is an `E`.
+    pub fn is<E: Error + 'static>(&self) -> bool {
+        self.downcast_ref::<E>().is_some()
+    }
+
+    /// What the exception handler is told if nobody else is.
+    pub(super) fn context(&self, message: &str) -> ErrorContext {
+        let mut context = ErrorContext::new(format!("{message}: {self}"));
+        context.location = self.location();
+        if let Some(who) = &self.who {
+            let name = who.name.clone().unwrap_or_else(|| format!("Task-{}", who.id));
+            context.task = Some((who.id, name));
+        }
+        context
+    }
+}
+
+impl fmt::Display for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            Failure::Error(error) => error.fmt(f),
+            Failure::Panic(panic) => panic.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("ChildError");
+        match &self.what {
+            Failure::Error(error) => tuple.field(error),
+            Failure::Panic(panic) => tuple.field(panic),
+        };
+        tuple.finish()
+    }
+}
+
+impl Error for ChildError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.what {
+            Failure::Error(error) => error.source(),
+            Failure::Panic(_) => None,
+        }
+    }
+}

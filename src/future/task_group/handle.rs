@@ -1,0 +1,242 @@
+//! [`GroupHandle`]: what it takes to start and stop children.
+//!
+//! *Invariant.* It keeps the group's memory, not its children: when the [`TaskGroup`](super::TaskGroup) is gone, what is
+//! spawned here is cancelled. *Threads.* Any. *Ordering.* The lock of `state.rs`.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::child::adopt;
+use super::state::Group;
+use crate::cancel::CancelScope;
+use crate::event_loop::LoopHandle;
+use crate::scheduler;
+use crate::task::{Builder, Id, Task};
+
+/// A handle to a [`TaskGroup`](crate::TaskGroup), for children that start others or cancel all. Cheap to clone, for any thread.
+///
+/// A group that is stopping (an error, a cancel, the group dropped) or was joined takes no more children: what is spawned
+/// then is dropped without being polled, and its task is cancelled.
+///
+/// # Examples
+///
+/// ```
+/// use epicycle::future::GroupHandle;
+/// use epicycle::TaskGroup;
+///
+/// fn walk(group: GroupHandle, depth: u32) {
+///     group.clone().spawn(async move {
+///         if depth > 0 {
+///             walk(group.clone(), depth - 1);
+///             walk(group, depth - 1);
+///         }
+///         Ok::<_, std::io::Error>(())
+///     });
+/// }
+///
+/// epicycle::run(async {
+///     let group = TaskGroup::new();
+///     walk(group.handle(), 3);
+///     group.join().await.unwrap(); // all fifteen
+/// });
+/// ```
+#[derive(Clone)]
+pub struct GroupHandle {
+    group: Arc<Group>,
+}
+
+impl GroupHandle {
+    pub(super) fn new(group: Group) -> Self {
+        Self { group: Arc::new(group) }
+    }
+
+    pub(super) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    /// Starts a child that may run on any loop. asyncio's `TaskGroup.create_task`.
+    ///
+    /// The task is for the child's value; dropping it changes nothing. Values and errors may differ in type from child to
+    /// child; any error will do that converts into a boxed one.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn spawn<F, T, E>(&self, future: F) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let named = (None, Location::caller());
+        adopt(&self.group, false, named, |report| scheduler::spawn(report.around(future)))
+    }
+
+    /// The same with options, such as a name, which errors then bear.
+    ///
+    /// ```
+    /// use epicycle::{TaskGroup, task};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn_with(task::Builder::new().name("reader"), async { Err::<(), _>("unreadable") });
+    ///     let error = group.join().await.unwrap_err();
+    ///     assert_eq!(error.errors()[0].task_name(), Some("reader"));
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn spawn_with<F, T, E>(&self, options: Builder, future: F) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let named = (options.name.clone(), Location::caller());
+        adopt(&self.group, false, named, |report| options.spawn(report.around(future)))
+    }
+
+    /// Starts a child that stays on this thread's loop, so that it need not be `Send`.
+    ///
+    /// # Panics
+    /// Off a loop.
+    #[track_caller]
+    pub fn spawn_local<F, T, E>(&self, future: F) -> Task<T>
+    where
+        F: Future<Output = Result<T, E>> + 'static,
+        T: 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let named = (None, Location::caller());
+        adopt(&self.group, false, named, |report| scheduler::spawn_local(report.around(future)))
+    }
+
+    /// Starts a child on the loop of one's choice, where it stays; `make` is called there.
+    ///
+    /// ```
+    /// use std::{io, rc::Rc};
+    /// use epicycle::{EventLoop, RuntimeHandle, TaskGroup};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     for event_loop in RuntimeHandle::current().loops() {
+    ///         let index = event_loop.index();
+    ///         group.spawn_on(event_loop, move || async move {
+    ///             let here = Rc::new(EventLoop::current().index());
+    ///             epicycle::yield_now().await;
+    ///             assert_eq!(*here, index);
+    ///             Ok::<_, io::Error>(())
+    ///         });
+    ///     }
+    ///     group.join().await.unwrap();
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn spawn_on<M, F, T, E>(&self, event_loop: &LoopHandle, make: M) -> Task<T>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + 'static,
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let named = (None, Location::caller());
+        adopt(&self.group, false, named, |report| {
+            // A panic of `make` is the child's, too.
+            event_loop.spawn_local(move || report.around(async move { make().await }))
+        })
+    }
+
+    /// Starts a child that is asked to stop, not dropped, when the group stops: it is given a scope, which is cancelled
+    /// then. The group waits for it as for the others. Dropping the group asks it, too, and it goes on until it has cleaned up.
+    ///
+    /// A child that returns the [`Cancelled`](crate::Cancelled) of its scope counts as cancelled, not as failed.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let polite = group.spawn_cooperative(|scope| async move {
+    ///         scope.cancelled().await;
+    ///         epicycle::yield_now().await; // clean-up
+    ///         Ok::<_, &str>("bye")
+    ///     });
+    ///     group.cancel();
+    ///     group.join().await.unwrap();
+    ///     assert_eq!(polite.await.unwrap(), "bye");
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    #[track_caller]
+    pub fn spawn_cooperative<M, F, T, E>(&self, make: M) -> Task<T>
+    where
+        M: FnOnce(CancelScope) -> F,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let named = (None, Location::caller());
+        let future = make(self.group.scope.child());
+        adopt(&self.group, true, named, |report| scheduler::spawn(report.around(future)))
+    }
+
+    /// Cancels all children, and the body of a [`scope`](crate::TaskGroup::scope). That is no error: a `join` returns `Ok`,
+    /// unless something went wrong as well. From now on the group takes no more children. Idempotent.
+    ///
+    /// Counterpart: asyncio's `TaskGroup.cancel()`, since 3.15.
+    ///
+    /// ```
+    /// use std::future::pending;
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let task = group.spawn(pending::<Result<(), &str>>());
+    ///     group.cancel();
+    ///     group.join().await.unwrap();
+    ///     assert!(task.cancelled());
+    /// });
+    /// ```
+    pub fn cancel(&self) {
+        self.group.stop(None);
+    }
+
+    /// Whether the group takes no more children: it is stopping, or was joined.
+    /// Whether the group takes no more children: it is stopping, or was joined.
+    pub fn is_closed(&self) -> bool {
+        self.group.is_stopping()
+    }
+
+    /// The scope of the group: cancelled when it stops. What cooperative children look at.
+    pub fn cancel_scope(&self) -> CancelScope {
+        self.group.scope.clone()
+    }
+
+    /// How many children have not ended.
+    pub fn len(&self) -> usize {
+        self.group.len()
+    }
+
+    /// Whether all children have ended.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The child that decided, under [`Policy::Any`](super::Policy::Any) and
+    /// [`Policy::FirstSuccess`](super::Policy::FirstSuccess).
+    pub fn winner(&self) -> Option<Id> {
+        self.group.winner()
+    }
+}
+
+impl fmt::Debug for GroupHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupHandle").field("children", &self.len()).finish_non_exhaustive()
+    }
+}
