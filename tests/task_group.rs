@@ -745,6 +745,17 @@ common::flavours! {
         });
     }
 
+    fn policy_a_winner_does_not_hide_an_error_of_the_body(rt: Runtime) {
+        rt.block_on(async {
+            let error = TaskGroup::within(&CancelScope::new()).policy(Policy::Any).run(async |group| {
+                group.spawn(async { Ok::<_, io::Error>(1) });
+                group.cancel_scope().cancelled().await;
+                Err::<(), _>(oops("body"))
+            }).await.unwrap_err();
+            assert_eq!(texts(&error), ["body"]);
+        });
+    }
+
     fn policy_first_success_reports_a_losers_panic(_flavour: common::Flavour) {
         let reports = Reports::new();
         let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();

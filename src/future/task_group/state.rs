@@ -240,14 +240,15 @@ impl Group {
     /// What `join` says. Errors are given out once.
     pub(super) fn take_result(&self) -> Result<(), GroupError> {
         let mut state = self.state.lock();
-        let errors = mem::take(&mut state.errors);
+        let mut errors = mem::take(&mut state.errors);
         let cancelled = state.cancelled.take();
         let has_value = state.winner.is_some_and(|winner| winner.has_value);
         drop(state);
         if has_value {
-            // The others' errors no longer matter. Their panics do.
-            errors.into_iter().filter(ChildError::is_panic).for_each(|panic| report_lost(&panic));
-            return cancelled.map_or(Ok(()), |cancelled| Err(cancelled.into()));
+            // The other children's errors no longer matter. Their panics do, and so do the body's errors.
+            let (others, body): (Vec<_>, Vec<_>) = errors.into_iter().partition(|error| error.task_id().is_some());
+            others.iter().filter(|error| error.is_panic()).for_each(report_lost);
+            errors = body;
         }
         if errors.is_empty() && cancelled.is_none() { Ok(()) } else { Err(GroupError::new(errors, cancelled)) }
     }
