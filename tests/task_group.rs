@@ -138,15 +138,17 @@ common::flavours! {
     fn n43_the_futures_of_all_children_are_gone_when_join_returns(rt: Runtime) {
         rt.block_on(async {
             for round in 0..20 {
-                let (group, probe) = (TaskGroup::new(), DropProbe::new());
+                let (group, probe, go) = (TaskGroup::new(), DropProbe::new(), Flag::new());
                 for i in 0..10 {
-                    let guard = probe.guard();
+                    let (guard, wait) = (probe.guard(), go.wait());
                     group.spawn(async move {
                         let _guard = guard;
+                        wait.await;
                         yields(i % 4).await;
                         if i == round { Err(oops("x")) } else { Ok(()) }
                     });
                 }
+                go.set();
                 let _ = group.join().await;
                 assert_eq!(probe.count(), 10);
             }
@@ -289,10 +291,18 @@ common::flavours! {
     fn n44_errors_of_any_kind_are_found_by_type(rt: Runtime) {
         rt.block_on(async {
             let group = TaskGroup::new();
-            group.spawn(async { Err::<(), _>("a text") });
-            group.spawn_cooperative(|_| async { Err::<(), _>("a number".parse::<u8>().unwrap_err()) });
-            group.spawn_cooperative(|_| async { Err::<(), Box<dyn std::error::Error + Send + Sync>>(oops("boxed").into()) });
+            // Asked, not dropped, and none before all are there: so that each has its say.
+            let go = Flag::new();
+            let (first, second, third) = (go.wait(), go.wait(), go.wait());
+            group.spawn_cooperative(|_| async move { first.await; Err::<(), _>("a text") });
+            group.spawn_cooperative(|_| async move { second.await; Err::<(), _>("a number".parse::<u8>().unwrap_err()) });
+            group.spawn_cooperative(|_| async move {
+                third.await;
+                Err::<(), Box<dyn std::error::Error + Send + Sync>>(oops("boxed").into())
+            });
+            go.set();
             let error = group.join().await.unwrap_err();
+            assert_eq!(error.errors().len(), 3);
             assert!(error.find::<std::num::ParseIntError>().is_some());
             assert_eq!(error.find::<io::Error>().unwrap().to_string(), "boxed");
             assert!(error.find::<std::fmt::Error>().is_none());
@@ -732,8 +742,8 @@ common::flavours! {
         rt.block_on(async {
             let group = TaskGroup::new().policy(Policy::FirstSuccess);
             for _ in 0..3 { group.spawn(async { Err::<(), _>(oops("down")) }); }
-            let good = group.spawn(async { yields(9).await; Ok::<_, io::Error>(7) });
             let slow = group.spawn(pending::<Nothing>());
+            let good = group.spawn(async { yields(9).await; Ok::<_, io::Error>(7) });
             group.join().await.unwrap();
             assert_eq!(group.winner(), Some(good.id()));
             assert_eq!(good.await.unwrap(), 7);
