@@ -27,6 +27,7 @@ mod scheduler;
 
 pub mod runtime;
 
+pub mod context;
 pub mod io;
 pub mod net;
 pub mod signal;

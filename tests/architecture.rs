@@ -17,6 +17,7 @@ const ROOMS: &[(&str, u8)] = &[
     ("event_loop", 2),
     ("scheduler", 3),
     ("runtime", 4),
+    ("context", 5),
     ("io", 5),
     ("time", 5),
     ("net", 5),

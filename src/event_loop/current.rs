@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Remote;
 use super::core::LoopCore;
-use crate::task::budget;
+use crate::task::{budget, context};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<LoopCore>>> = const { RefCell::new(None) };
@@ -45,13 +45,13 @@ pub(crate) fn enter(core: Rc<LoopCore>) -> Entered {
     if let Ok(before) = CURRENT.try_with(|current| current.replace(Some(core))) {
         assert!(before.is_none(), "a thread drives one loop at a time");
     }
-    Entered { before: None, outermost: true }
+    Entered { before: None, outermost: true, _context: context::put_aside() }
 }
 
 /// The same on a thread that may drive another loop, which is the current one again afterwards: for closing a loop.
 pub(crate) fn enter_over(core: Rc<LoopCore>) -> Entered {
     let before = CURRENT.try_with(|current| current.replace(Some(core))).ok().flatten();
-    Entered { outermost: before.is_none(), before }
+    Entered { outermost: before.is_none(), before, _context: context::put_aside() }
 }
 
 /// Makes `core` the current loop instead of the one that is; for a thread that alternates between two.
@@ -64,6 +64,8 @@ pub(crate) fn switch(core: &Rc<LoopCore>) {
 pub(crate) struct Entered {
     before: Option<Rc<LoopCore>>,
     outermost: bool,
+    /// What runs here has contexts of its own.
+    _context: context::Aside,
 }
 
 impl Drop for Entered {

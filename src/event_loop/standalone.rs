@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::core::LoopCore;
 use super::{EventLoop, Remote, current};
-use crate::task::{Observer, catch};
+use crate::task::{Observer, catch, context};
 
 /// `run_until_complete` ended because the loop was stopped before the future was done. asyncio's `RuntimeError`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,9 @@ impl EventLoop {
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, LoopStopped> {
         let location = Location::caller();
         self.assert_can_run();
-        let _entered = current::enter(self.core.clone());
+        // The future is the caller's, and has its context.
+        let mut context = context::take();
+        let entered = current::enter(self.core.clone());
         let root = self.core.spawn_root(location);
         let mut future = pin!(future);
         let (mut output, mut stop) = (None, None);
@@ -65,7 +67,7 @@ impl EventLoop {
                 || {
                     if output.is_none() {
                         let mut cx = Context::from_waker(&root.waker);
-                        let polled = catch(|| future.as_mut().poll(&mut cx));
+                        let polled = context.run(|| catch(|| future.as_mut().poll(&mut cx)));
                         output = match polled {
                             Ok(Poll::Pending) => None,
                             Ok(Poll::Ready(value)) => Some(Ok(value)),
@@ -83,6 +85,9 @@ impl EventLoop {
         // Somebody else may have stopped the loop in the same turn.
         stop.inspect(|stop| _ = stop.cancel());
         root.task.cancel();
+        drop(root);
+        drop(entered);
+        drop(context::replace(context));
         match output {
             None => Err(LoopStopped(())),
             Some(Ok(value)) => Ok(value),

@@ -22,6 +22,7 @@ use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{EventLoop, LoopCore, Remote, current};
+use crate::task::context::{self as variables, Context as Variables};
 use crate::task::{ErrorContext, catch};
 
 /// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
@@ -117,6 +118,8 @@ fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
 struct Root<'a, F: Future> {
     future: Pin<&'a mut Option<F>>,
     result: Option<thread::Result<F::Output>>,
+    /// The caller's: `block_on` is a call like any other.
+    variables: Variables,
 }
 
 impl<F: Future> Root<'_, F> {
@@ -128,7 +131,7 @@ impl<F: Future> Root<'_, F> {
     fn step(&mut self, waker: &Waker) -> bool {
         if self.result.is_none() {
             let future = self.future.as_mut().as_pin_mut().expect("dropped only when done");
-            self.result = match catch(|| future.poll(&mut Context::from_waker(waker))) {
+            self.result = match self.variables.run(|| catch(|| future.poll(&mut Context::from_waker(waker)))) {
                 Ok(Poll::Pending) => None,
                 Ok(Poll::Ready(output)) => Some(Ok(output)),
                 Err(payload) => Some(Err(payload)),
@@ -139,7 +142,7 @@ impl<F: Future> Root<'_, F> {
 
     /// Drops the future, while the thread still drives its loop. A panic of its destructor is the caller's.
     fn drop_future(&mut self) {
-        if let Err(payload) = catch(|| self.future.set(None)) {
+        if let Err(payload) = self.variables.run(|| catch(|| self.future.set(None))) {
             self.result = Some(Err(payload));
         }
     }
@@ -152,7 +155,7 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
         panic_nested();
     }
     let shared = &anchor.shared;
-    let mut root = Root { future: pin!(Some(future)), result: None };
+    let mut root = Root { future: pin!(Some(future)), result: None, variables: variables::take() };
     while !root.is_done() {
         if shared.is_closing() {
             finish_alone(anchor, &mut root);
@@ -162,6 +165,7 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
             visit(anchor, &mut root, location);
         }
     }
+    drop(variables::replace(root.variables));
     match root.result.take().expect("the loop above ends when it is there") {
         Ok(output) => output,
         Err(payload) => resume_unwind(payload),

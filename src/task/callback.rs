@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::join::{DoneCallback, Outcome};
-use super::{ErrorContext, catch, drop_payload};
+use super::{ErrorContext, catch, context, drop_payload};
 
 /// A closure that runs once.
 pub(crate) struct Once<F>(Option<F>);
@@ -46,7 +46,9 @@ impl Callbacks {
     /// Calls them in the order of their registration; each one's panic is reported and keeps none of the others from running.
     pub(crate) fn call(self, report: impl Fn(&ErrorContext)) {
         for callback in self.callbacks {
-            if let Err(payload) = catch(|| callback(self.outcome)) {
+            // Each in a context of its own: that of its registration, if there was one, is in the box.
+            let call = || context::Context::new().run(|| callback(self.outcome));
+            if let Err(payload) = catch(call) {
                 let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
                 context.location = Some(self.location);
                 report(&context);

@@ -19,6 +19,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU8;
 use std::task::Waker;
 
+use super::context::{self, Context};
 use super::id::Id;
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
@@ -62,12 +63,15 @@ struct Extra {
     location: &'static Location<'static>,
     name: Option<String>,
     callbacks: Mutex<Vec<DoneCallback>>,
+    /// The cell's context while it does not run; belongs to who may touch the future.
+    context: UnsafeCell<Context>,
 }
 
 impl Extra {
     /// As an `origin`.
-    fn origin(location: &'static Location<'static>, name: Option<String>) -> *mut () {
-        let extra = Box::new(Extra { location, name, callbacks: Mutex::new(Vec::new()) });
+    fn origin(location: &'static Location<'static>, name: Option<String>, context: Context) -> *mut () {
+        let context = UnsafeCell::new(context);
+        let extra = Box::new(Extra { location, name, callbacks: Mutex::new(Vec::new()), context });
         Box::into_raw(extra).cast::<()>().map_addr(|address| address | EXTRA)
     }
 }
@@ -172,9 +176,10 @@ pub(crate) struct NewTask {
 
 /// Makes a cell. Two references exist: the runtime's, and the one returned. Not in a live list, not in a queue.
 pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
-    let origin = match new.name {
-        Some(name) => Extra::origin(new.location, Some(name)),
-        None => ptr::from_ref(new.location).cast_mut().cast(),
+    let origin = if new.name.is_some() || context::is_set() {
+        Extra::origin(new.location, new.name, Context::capture())
+    } else {
+        ptr::from_ref(new.location).cast_mut().cast()
     };
     let cell = Box::new(Cell {
         header: Header {
@@ -333,6 +338,8 @@ impl RawTask {
             !header.pinned || now.is_unbuilt() || unsafe { (header.vtable.is_home)(self) }
         });
         if let Cancel::Claimed { queued } = cancel {
+            // SAFETY: rule 1: the claim is ours.
+            let _context = unsafe { header.enter_context() };
             table::finish_drop(self);
             if !queued {
                 // No ready handle holds the runtime's reference, so it is given up here.
@@ -444,6 +451,41 @@ impl Header {
         self.held.store(held, Ordering::Relaxed);
     }
 
+    // ---- context ---------------------------------------------------------------------------------------------------
+
+    /// The cell's context is the thread's until the guard goes. Costs a look at two words where no context is in use.
+    ///
+    /// # Safety
+    /// The caller may touch the future (rule 1).
+    #[inline]
+    unsafe fn enter_context(&self) -> Option<context::Aside> {
+        // Ordering: Relaxed: without a box now there was no context when the caller got its right.
+        let none = self.origin.load(Ordering::Relaxed).addr() & EXTRA == 0 && !context::is_set();
+        // SAFETY: the caller's word.
+        (!none).then(|| context::Aside::under(unsafe { self.take_context() }))
+    }
+
+    /// # Safety
+    /// As for `enter_context`.
+    unsafe fn take_context(&self) -> Context {
+        let Some(extra) = self.existing_extra() else { return Context::new() };
+        // SAFETY: the caller's word: nobody else touches it.
+        extra.context.with_mut(|context| unsafe { std::mem::take(&mut *context) })
+    }
+
+    /// Before a suspension: the context, with what was set in it, stays with the cell.
+    ///
+    /// # Safety
+    /// As for `enter_context`.
+    #[inline]
+    unsafe fn keep_context(&self) {
+        if context::is_set() {
+            let context = context::take();
+            // SAFETY: the caller's word. What is overwritten is empty: it was taken at the entering.
+            self.extra().context.with_mut(|kept| unsafe { *kept = context });
+        }
+    }
+
     fn origin(&self) -> Origin<'_> {
         // Ordering: Acquire, pairs with the exchange in `extra`.
         let origin = self.origin.load(Ordering::Acquire);
@@ -468,7 +510,7 @@ impl Header {
             Origin::Plain(location) => location,
         };
         let plain = ptr::from_ref(location).cast_mut().cast();
-        let new = Extra::origin(location, None);
+        let new = Extra::origin(location, None, Context::new());
         // Ordering: Release publishes the box, pairs with the load in `origin`; Acquire on losing.
         if self.origin.compare_exchange(plain, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: nobody else has seen it.

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::cell::Join;
+use super::context::{self, Context as Inherited};
 use super::{Handle, Id, RawTask, budget, payload_text, try_id};
 
 /// What is called when a task is done. Boxed: few tasks have one.
@@ -118,9 +119,15 @@ impl<T> Task<T> {
     }
 
     /// Has `callback` called when the task ends, as a handle of its own in the next turn, in the order of registration; on
-    /// a task that has ended already, too.
+    /// a task that has ended already, too. It has the [context variables](crate::context) that are current here.
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
-        self.join.raw().add_done_callback(Box::new(callback));
+        let callback: DoneCallback = if context::is_set() {
+            let mut inherited = Inherited::capture();
+            Box::new(move |outcome| inherited.run(|| callback(outcome)))
+        } else {
+            Box::new(callback)
+        };
+        self.join.raw().add_done_callback(callback);
     }
 
     /// Ties the task's life to the returned value: dropping that cancels the task.

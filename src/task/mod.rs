@@ -26,6 +26,7 @@
 pub(crate) mod budget;
 mod callback;
 mod cell;
+pub(crate) mod context;
 mod handle;
 mod id;
 mod instrument;

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::super::callback::Callbacks;
+use super::super::context;
 use super::super::id;
 use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
@@ -53,18 +54,25 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
         return unsafe { run_one_shot::<F, S>(task) };
     }
     let (seen, first_run_of_post) = cell.header.state.start();
+    // SAFETY: rule 1, from `start` on.
+    let _context = unsafe { cell.header.enter_context() };
     if first_run_of_post && !task.bind(&cell.home) {
         // Posted to a loop that closed meanwhile.
         let _ = cell.header.state.cancel();
     } else if !seen.is_cancelled() {
         // SAFETY: rule 1, between `start` and `suspend` or `complete`.
         match catch(|| unsafe { poll::<F, S>(task) }) {
-            Ok(Poll::Pending) => match cell.header.state.suspend(seen) {
-                Suspend::Idle => return,
-                // SAFETY: as for this function.
-                Suspend::Reschedule => return unsafe { schedule::<F, S>(task) },
-                Suspend::Cancelled => {}
-            },
+            Ok(Poll::Pending) => {
+                // SAFETY: rule 1: not suspended yet.
+                unsafe { cell.header.keep_context() };
+                match cell.header.state.suspend(seen) {
+                    Suspend::Idle => return,
+                    // SAFETY: as for this function.
+                    Suspend::Reschedule => return unsafe { schedule::<F, S>(task) },
+                    // SAFETY: rule 1: not suspended after all, and none is current.
+                    Suspend::Cancelled => drop(context::replace(unsafe { cell.header.take_context() })),
+                }
+            }
             // SAFETY: rule 1: still ours.
             Ok(Poll::Ready(output)) => return unsafe { finish::<F, S>(task, Ok(output)) },
             // SAFETY: as above.
@@ -80,9 +88,15 @@ unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
     let cell = unsafe { task.cell::<F, S>() };
     match cell.header.state.claim() {
         Claim::Gone => {}
-        Claim::Drop => finish_drop(task),
-        Claim::Run => {
+        Claim::Drop => {
             // SAFETY: rule 1: we set CLAIMED.
+            let _context = unsafe { cell.header.enter_context() };
+            finish_drop(task);
+        }
+        Claim::Run => {
+            // SAFETY: as above.
+            let _context = unsafe { cell.header.enter_context() };
+            // SAFETY: as above.
             let output = match catch(|| unsafe { poll::<F, S>(task) }) {
                 Ok(Poll::Ready(output)) => Ok(output),
                 Ok(Poll::Pending) => unreachable!("one-shots are ready at once"),
@@ -131,6 +145,7 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     let cell = unsafe { task.cell::<F, S>() };
     // SAFETY: as above.
     let dropped = unsafe { drop_future::<F, S>(task) };
+    leave_context::<F, S>(task);
     let output = match dropped {
         Ok(()) => output,
         Err(payload) => {
@@ -170,6 +185,14 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     task.drop_ref();
 }
 
+/// The future is gone: its context goes, too, while errors can still be reported.
+#[inline]
+fn leave_context<F: Future, S: Schedule>(task: RawTask) {
+    if context::is_set() {
+        drop_reporting::<F, S>(task, context::take());
+    }
+}
+
 fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
     let header = &cell.header;
     if let (true, Some(observer)) = (header.kind != Kind::Callback, cell.home.observer()) {
@@ -191,6 +214,7 @@ pub(super) fn finish_drop(task: RawTask) {
 unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Option<Box<dyn Any + Send>>) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
+    leave_context::<F, S>(task);
     let error = payload.map_or_else(JoinError::cancelled, JoinError::panic);
     // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
     unsafe { cell.put(Err(error)) };
