@@ -22,7 +22,9 @@ use super::timers::Timer;
 use super::turn::{EVENTS_LOOKING, EVENTS_PARKING};
 use super::watch::Watches;
 use crate::primitive::deque::Worker;
-use crate::task::{Event, Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell};
+use crate::task::{
+    Builder, Event, Handle, Kind, NewTask, Once, ReadyHandle, Schedule, Task, TimerHandle, spawn_cell, start_eagerly,
+};
 
 pub(crate) struct LoopCore {
     pub(super) remote: Arc<Remote>,
@@ -155,12 +157,12 @@ impl LoopCore {
         TimerHandle::new(handle, when)
     }
 
-    /// Spawns a future that stays on this loop.
+    /// Spawns a future that stays on this loop, which is the thread's current one if the task is to be eager.
     #[track_caller]
     pub(crate) fn spawn_local<F>(
         &self,
         future: F,
-        name: Option<String>,
+        options: Builder,
         location: &'static Location<'static>,
     ) -> Task<F::Output>
     where
@@ -168,12 +170,14 @@ impl LoopCore {
         F::Output: 'static,
     {
         assert!(!self.is_closed(), "event loop is closed");
-        let task = self.new_pinned(future, true, name, location);
-        self.remote.observer().tell(|| Event::TaskSpawned { task: task.0.id() });
-        if let Some(task) = task.1 {
-            self.ready.push_pinned(task);
+        let (task, handle) = self.new_pinned(future, true, options.name, location);
+        self.remote.observer().tell(|| Event::TaskSpawned { task: task.id() });
+        match handle {
+            Some(handle) if options.eager => start_eagerly::<PinnedHome>(self.home().target(), handle),
+            Some(handle) => self.ready.push_pinned(handle),
+            None => {}
         }
-        task.0
+        task
     }
 
     /// A pinned task, and its ready handle if it is `queued` and the loop still takes tasks.

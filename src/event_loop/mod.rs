@@ -35,14 +35,14 @@ use std::time::{Duration, Instant};
 pub use loop_handle::LoopHandle;
 pub use standalone::LoopStopped;
 
-pub(crate) use core::LoopCore;
+pub(crate) use core::{Idle, LoopCore};
 pub(crate) use readiness::Direction;
 pub(crate) use registration::Registration;
 pub(crate) use remote::Remote;
 pub(crate) use selector::only_alarms;
 pub(crate) use timers::Timer;
 
-use crate::task::{ErrorContext, Handle, Handler, Task, TimerHandle};
+use crate::task::{self, ErrorContext, Handle, Handler, Task, TimerHandle};
 
 pub(crate) use crate::task::budget::poll_proceed;
 
@@ -131,7 +131,7 @@ impl EventLoop {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.core.spawn_local(future, None, Location::caller())
+        self.core.spawn_local(future, task::Builder::new(), Location::caller())
     }
 
     /// Calls `callback` in every turn in which `fd` can be read (or has ended, or has an error), until it is removed:

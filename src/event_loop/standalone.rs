@@ -67,6 +67,7 @@ impl EventLoop {
                 || {
                     if output.is_none() {
                         let mut cx = Context::from_waker(&root.waker);
+                        let _inside = root.task.enter();
                         let polled = context.run(|| catch(|| future.as_mut().poll(&mut cx)));
                         output = match polled {
                             Ok(Poll::Pending) => None,

@@ -22,7 +22,7 @@ use super::Remote;
 use super::core::LoopCore;
 use super::readiness::{Direction, Readiness};
 use super::selector::Trigger;
-use crate::task::{ErrorContext, Task, catch, drop_payload};
+use crate::task::{ErrorContext, Task, catch, drop_payload, outside};
 
 #[derive(Default)]
 pub(super) struct Watches {
@@ -152,7 +152,11 @@ fn spawn(
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(_)) => readiness.forget(direction),
         }
-        if let Err(payload) = catch(&mut callback) {
+        let called = {
+            let _outside = outside();
+            catch(&mut callback)
+        };
+        if let Err(payload) = called {
             let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
             context.location = Some(location);
             context.loop_index = Some(remote.index());

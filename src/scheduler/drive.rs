@@ -21,7 +21,7 @@ use super::tenancy::Queue;
 use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
-use crate::event_loop::{EventLoop, LoopCore, Remote, current};
+use crate::event_loop::{EventLoop, Idle, LoopCore, Remote, current};
 use crate::task::context::{self as variables, Context as Variables};
 use crate::task::{ErrorContext, catch};
 
@@ -127,8 +127,13 @@ impl<F: Future> Root<'_, F> {
         self.result.is_some()
     }
 
-    /// Polls once; true when done.
-    fn step(&mut self, waker: &Waker) -> bool {
+    /// Polls once, as the task `idle`; true when done.
+    fn step(&mut self, idle: &Idle) -> bool {
+        let _inside = idle.task.enter();
+        self.poll(&idle.waker)
+    }
+
+    fn poll(&mut self, waker: &Waker) -> bool {
         if self.result.is_none() {
             let future = self.future.as_mut().as_pin_mut().expect("dropped only when done");
             self.result = match self.variables.run(|| catch(|| future.poll(&mut Context::from_waker(waker)))) {
@@ -177,7 +182,7 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
 #[cold]
 fn finish_alone<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>) {
     let _in_runtime = context::work_for(anchor.clone());
-    let to_end = std::future::poll_fn(|cx| if root.step(cx.waker()) { Poll::Ready(()) } else { Poll::Pending });
+    let to_end = std::future::poll_fn(|cx| if root.poll(cx.waker()) { Poll::Ready(()) } else { Poll::Pending });
     match EventLoop::new() {
         Ok(alone) => {
             // The root may stop the loop that it finds; but it is to come to its end.
@@ -209,7 +214,7 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
         while !shared.is_closing() && !root.is_done() {
             let _ = worker.run_once(
                 || false,
-                || match root.step(&idle.waker) {
+                || match root.step(&idle) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 },
@@ -223,7 +228,7 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
                 || shared.is_closing(),
                 || {
                     // As in asyncio: the root's completion queues a callback that stops the loop.
-                    if !root.is_done() && root.step(&idle.waker) {
+                    if !root.is_done() && root.step(&idle) {
                         let stopped = core.clone();
                         core.call_soon(move || stopped.stop());
                     }
@@ -233,6 +238,7 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
         }
     }
     if root.is_done() {
+        let _inside = idle.task.enter();
         root.drop_future();
     }
     idle.task.cancel();
@@ -343,17 +349,18 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     let idle = core.spawn_root(location);
     idle.waker.wake_by_ref();
     while !root.is_done() && !shared.is_closing() {
-        run_guest(shared, &core, root, &idle.waker);
+        run_guest(shared, &core, root, &idle);
         if root.is_done() {
             break;
         }
         if let Some(queue) = shared.tenancy.claim() {
-            carry(shared, queue, &core, root, &idle.waker);
+            carry(shared, queue, &core, root, &idle);
         } else if core.ready().is_empty() {
             sleep_as_guest(shared, &remote);
         }
     }
     if root.is_done() {
+        let _inside = idle.task.enter();
         root.drop_future();
     }
     shared.tenancy.remove_guest(&remote);
@@ -367,13 +374,13 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     drop(in_runtime);
 }
 
-fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) {
+fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>, idle: &Idle) {
     core.take_posts();
     if shared.is_closing() {
         // A closing loop wakes its timers before their time.
         return;
     }
-    let _ = core.run_ready(TurnLimit::NONE, || match root.step(waker) {
+    let _ = core.run_ready(TurnLimit::NONE, || match root.step(idle) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
@@ -389,7 +396,7 @@ fn sleep_as_guest(shared: &Shared, remote: &Remote) {
 }
 
 /// The guest drives loop 0 as well, its own loop and that one in turn.
-fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, root: &mut Root<'_, F>, waker: &Waker) {
+fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, root: &mut Root<'_, F>, idle: &Idle) {
     let (core, worker) = enter_loop_0(shared, queue);
     let remote = guest.remote();
     remote.set_carrier(Some(core.remote().clone()));
@@ -403,7 +410,7 @@ fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, ro
         };
         remote.parker().retract();
         current::switch(guest);
-        run_guest(shared, guest, root, waker);
+        run_guest(shared, guest, root, idle);
     }
     remote.set_carrier(None);
     current::switch(&core);

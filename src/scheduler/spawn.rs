@@ -13,7 +13,7 @@ use super::context;
 use super::executor::run_in_executor_of;
 use super::shared::{Anchor, StealableHome};
 use crate::event_loop::{LoopCore, Remote, current};
-use crate::task::{Builder, ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
+use crate::task::{Builder, ErrorContext, Handle, Kind, NewTask, Once, Task, launch, launch_eagerly};
 
 pub(crate) const NO_RUNTIME: &str = "there is no epicycle runtime here: call this inside Runtime::block_on, \
      a task or a callback, or enter a RuntimeHandle first";
@@ -43,53 +43,61 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    spawn_on(nearest(anchor), future, None, location)
+    spawn_on(nearest(anchor), future, Builder::new(), location)
 }
 
 fn spawn_on<F>(
     anchor: Arc<Anchor>,
     future: F,
-    name: Option<String>,
+    options: Builder,
     location: &'static Location<'static>,
 ) -> Task<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    Task::new(launch(future, StealableHome(anchor), new_task(Kind::Task, name, location)))
+    let new = new_task(Kind::Task, options.name, location);
+    if options.eager && is_on_loop_of(&anchor) {
+        return Task::new(launch_eagerly(future, StealableHome(anchor), new));
+    }
+    Task::new(launch(future, StealableHome(anchor), new))
+}
+
+fn is_on_loop_of(anchor: &Anchor) -> bool {
+    current::with(|core| core.is_some_and(|core| core.fleet() == anchor.shared.fleet() && !core.is_closed()))
 }
 
 /// On a loop without a runtime every task is the loop's own.
 fn spawn_alone<T: 'static>(
     core: &LoopCore,
     future: Pin<Box<dyn Future<Output = T>>>,
-    name: Option<String>,
+    options: Builder,
     location: &'static Location<'static>,
 ) -> Task<T> {
-    core.spawn_local(future, name, location)
+    core.spawn_local(future, options, location)
 }
 
 #[track_caller]
-fn spawn_named<F>(future: F, name: Option<String>) -> Task<F::Output>
+fn spawn_with<F>(future: F, options: Builder) -> Task<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
     let location = Location::caller();
     if let Some(anchor) = current_anchor() {
-        return spawn_on(anchor, future, name, location);
+        return spawn_on(anchor, future, options, location);
     }
     let core = current::current().expect(NO_RUNTIME);
-    spawn_alone(&core, Box::pin(future), name, location)
+    spawn_alone(&core, Box::pin(future), options, location)
 }
 
 #[track_caller]
-fn spawn_local_named<F>(future: F, name: Option<String>) -> Task<F::Output>
+fn spawn_local_with<F>(future: F, options: Builder) -> Task<F::Output>
 where
     F: Future + 'static,
     F::Output: 'static,
 {
-    current::current().expect(NO_LOOP).spawn_local(future, name, Location::caller())
+    current::current().expect(NO_LOOP).spawn_local(future, options, Location::caller())
 }
 
 /// Spawns a task that may run on any loop of the current runtime. From a loop it is queued there, at once within the reach
@@ -112,7 +120,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    spawn_named(future, None)
+    spawn_with(future, Builder::new())
 }
 
 /// Spawns a task that stays on this thread's loop, so that it need not be `Send`.
@@ -138,7 +146,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_local_named(future, None)
+    spawn_local_with(future, Builder::new())
 }
 
 impl Builder {
@@ -152,7 +160,7 @@ impl Builder {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        spawn_named(future, self.name)
+        spawn_with(future, self)
     }
 
     /// As [`spawn_local`], with these options.
@@ -165,7 +173,7 @@ impl Builder {
         F: Future + 'static,
         F::Output: 'static,
     {
-        spawn_local_named(future, self.name)
+        spawn_local_with(future, self)
     }
 }
 

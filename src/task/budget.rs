@@ -19,6 +19,19 @@ pub(crate) fn refill() {
     LEFT.set(BUDGET);
 }
 
+/// For a poll within a poll: a budget of its own, until the guard goes.
+pub(super) fn fresh() -> Fresh {
+    Fresh(LEFT.replace(BUDGET))
+}
+
+pub(super) struct Fresh(u8);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        LEFT.set(self.0);
+    }
+}
+
 /// When the thread stops driving a loop.
 pub(crate) fn lift() {
     LEFT.set(UNLIMITED);

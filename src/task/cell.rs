@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicU8;
 use std::task::Waker;
 
 use super::context::{self, Context};
+use super::eager;
 use super::id::Id;
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
@@ -199,6 +200,30 @@ pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTas
     });
     // SAFETY: a box is not null.
     RawTask(unsafe { NonNull::new_unchecked(Box::into_raw(cell).cast()) })
+}
+
+/// Makes a task and runs it on this thread, which must be its loop's, until it first has to wait.
+pub(crate) fn launch_eagerly<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
+    let task = spawn_cell(future, home, new);
+    // SAFETY: just made with these types.
+    let home = unsafe { &task.cell::<F, S>().home };
+    if let Some(observer) = home.observer() {
+        observer.tell(|| Event::TaskSpawned { task: task.header().id });
+    }
+    let handle = ReadyHandle::new(task);
+    if task.bind(home) {
+        start_eagerly::<S>(home.target(), handle);
+    } else {
+        drop(handle);
+    }
+    task
+}
+
+/// Runs the handle on this thread, or queues it if the stack is deep.
+pub(crate) fn start_eagerly<S: Schedule>(target: S::Target, handle: ReadyHandle) {
+    if let Err(handle) = eager::try_run(handle) {
+        S::push(target, handle);
+    }
 }
 
 /// Makes a cell and queues it. A task enters its live list first; if that is closed, the future is dropped instead and the

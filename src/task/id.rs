@@ -8,6 +8,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::{RawTask, TaskInfo};
 use crate::primitive::MODELLED;
 
 /// How many ids a thread takes from the shared counter at a time, so that spawning touches no shared line.
@@ -17,7 +18,8 @@ static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static NEXT: Cell<u64> = const { Cell::new(0) };
-    static CURRENT: Cell<Option<Id>> = const { Cell::new(None) };
+    /// Alive as long as it stands here: whoever enters a task runs it.
+    static CURRENT: Cell<Option<RawTask>> = const { Cell::new(None) };
 }
 
 /// Identifies a task; unique in the process, never used again.
@@ -81,16 +83,44 @@ pub fn id() -> Id {
 /// assert!(epicycle::task::try_id().is_none());
 /// ```
 pub fn try_id() -> Option<Id> {
-    CURRENT.get()
+    CURRENT.get().map(|task| task.header().id())
 }
 
-/// Says that this thread is inside task `id` until the guard goes.
-pub(super) fn enter(id: Option<Id>) -> Entered {
+/// The task that the current code runs in, its destructors included, or `None` outside tasks, as in a `call_soon` callback.
+/// The future of `block_on` counts as a task.
+///
+/// Counterpart: asyncio's `current_task`.
+///
+/// ```
+/// assert!(epicycle::current_task().is_none());
+/// epicycle::run(async {
+///     let worker = epicycle::task::Builder::new().name("worker");
+///     let task = worker.spawn(async { epicycle::current_task().unwrap().name });
+///     assert_eq!(task.await.unwrap(), "worker");
+/// });
+/// ```
+pub fn current_task() -> Option<TaskInfo> {
+    CURRENT.get().map(|task| TaskInfo::of(task.header()))
+}
+
+pub(super) fn is_current(task: RawTask) -> bool {
+    CURRENT.get() == Some(task)
+}
+
+/// Says that this thread is inside `task`, or outside all, until the guard goes.
+#[inline]
+pub(super) fn enter(task: Option<RawTask>) -> Entered {
     // A model's threads take turns on one real thread, whose own this is.
-    Entered(CURRENT.replace(if MODELLED { None } else { id }))
+    Entered(CURRENT.replace(if MODELLED { None } else { task }))
 }
 
-pub(super) struct Entered(Option<Id>);
+/// A callback that the engine calls from inside a task of its own is in no task.
+pub(crate) fn outside() -> Entered {
+    enter(None)
+}
+
+#[must_use]
+pub(crate) struct Entered(Option<RawTask>);
 
 impl Drop for Entered {
     fn drop(&mut self) {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::Join;
 use super::context::{self, Context as Inherited};
-use super::{Handle, Id, RawTask, budget, payload_text, try_id};
+use super::{Handle, Id, RawTask, budget, id, payload_text};
 
 /// What is called when a task is done. Boxed: few tasks have one.
 pub(super) type DoneCallback = Box<dyn FnOnce(Outcome) + Send>;
@@ -86,6 +86,11 @@ impl<T> Task<T> {
         raw.into_handle()
     }
 
+    /// Says that this thread is inside the task until the guard goes. For who polls the task's future in its stead.
+    pub(crate) fn enter(&self) -> id::Entered {
+        id::enter(Some(self.join.raw()))
+    }
+
     /// Asks for the task to be cancelled: its future is dropped, on its own loop if it is pinned, at its next suspension
     /// point at the latest, never inside this call. Awaiting it then gives an error with
     /// [`is_cancelled`](JoinError::is_cancelled).
@@ -147,7 +152,7 @@ impl<T> Future for Task<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        assert!(try_id() != Some(self.id()), "Task cannot await on itself");
+        assert!(!id::is_current(self.join.raw()), "Task cannot await on itself");
         if self.done() {
             ready!(budget::poll_proceed(cx));
         }

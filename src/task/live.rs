@@ -19,7 +19,8 @@ use super::{Id, RawTask};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
 use crate::primitive::{CachePadded, MODELLED, Mutex};
 
-/// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) shows it.
+/// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) and
+/// [`current_task`](crate::current_task) show it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskInfo {
@@ -34,7 +35,7 @@ pub struct TaskInfo {
 }
 
 impl TaskInfo {
-    fn of(header: &Header) -> Self {
+    pub(super) fn of(header: &Header) -> Self {
         Self { id: header.id(), name: header.name(), location: header.location(), pinned: header.is_pinned() }
     }
 }

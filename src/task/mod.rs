@@ -27,6 +27,7 @@ pub(crate) mod budget;
 mod callback;
 mod cell;
 pub(crate) mod context;
+mod eager;
 mod handle;
 mod id;
 mod instrument;
@@ -37,14 +38,15 @@ mod state;
 mod waker;
 
 pub use handle::{Handle, TimerHandle};
-pub use id::{Id, id, try_id};
+pub use id::{Id, current_task, id, try_id};
 pub use instrument::{Event, Instrument};
 pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::{Callbacks, Once};
-pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, spawn_cell};
+pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell, start_eagerly};
 pub(crate) use handle::{ReadyHandle, discard};
+pub(crate) use id::outside;
 pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
 pub use live::TaskInfo;
@@ -94,6 +96,7 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
 #[must_use = "a builder does nothing until one of its spawn methods is called"]
 pub struct Builder {
     pub(crate) name: Option<String>,
+    pub(crate) eager: bool,
 }
 
 impl Builder {
@@ -105,6 +108,27 @@ impl Builder {
     /// Names the task. Without a name it is called `Task-N`, N being its id.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the task is polled where it is spawned, inside the spawning call, until it first has to wait. A task that need
+    /// not wait is done when the call returns, and has cost the loop no turn. Default: false.
+    ///
+    /// Its panic is kept for whoever awaits it, as ever; its [context variables](crate::context) are its own. It runs in the
+    /// spawning task's turn: one that computes for long holds that up. Eager tasks that spawn eager tasks are run in place
+    /// sixteen deep, then queued; and so is one that is spawned off the loops of its runtime.
+    ///
+    /// Counterpart: asyncio's `eager_start` and `eager_task_factory`.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::task::Builder::new().eager(true).spawn(async { 6 * 7 });
+    ///     assert!(task.done());
+    ///     assert_eq!(task.await.unwrap(), 42);
+    /// });
+    /// ```
+    pub fn eager(mut self, eager: bool) -> Self {
+        self.eager = eager;
         self
     }
 }

@@ -48,7 +48,7 @@ unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
 unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
-    let _inside = id::enter((cell.header.kind != Kind::Callback).then_some(cell.header.id));
+    let _inside = id::enter((cell.header.kind != Kind::Callback).then_some(task));
     if cell.header.kind != Kind::Task {
         // SAFETY: as for this function.
         return unsafe { run_one_shot::<F, S>(task) };
@@ -203,7 +203,7 @@ fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
 /// Drops the future with the right to it and completes as cancelled, or as panicked if the destructor did. Keeps the
 /// runtime's reference.
 pub(super) fn finish_drop(task: RawTask) {
-    let _inside = id::enter((task.header().kind != Kind::Callback).then_some(task.header().id));
+    let _inside = id::enter((task.header().kind != Kind::Callback).then_some(task));
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
         let payload = (task.header().vtable.drop_future)(task).err();
