@@ -1,4 +1,5 @@
-//! The executor: `run_in_executor` and its threads (behaviours 47-50; S0-13, S3-09, S3-34, S3-35, N85).
+//! The executor: `run_in_executor` and its threads, and executors of one's own (behaviours 47-50; S0-13, S3-09, S3-34, S3-35,
+//! N53, N85).
 //!
 //! Jobs are held in a [`Gate`] where a test must know that they run; a job's thread belongs to no loop.
 
@@ -14,10 +15,42 @@ use common::{
     DropProbe, Flag, Flavour, Gate, Reports, eventually, eventually_async, loop_index, panic_text, panics, with_timeout,
 };
 use epicycle::io::AsyncReadExt;
+use epicycle::runtime::{Executor, Job};
 use epicycle::time::sleep;
-use epicycle::{Runtime, RuntimeHandle, Task, run_in_executor, spawn, yield_now};
+use epicycle::{Runtime, RuntimeHandle, Task, run_in_executor, run_in_executor_on, spawn, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
+
+/// An executor for tests: keeps its jobs until it is told to run or to drop them.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<Vec<Job>>>);
+
+impl Shelf {
+    fn take(&self) -> Vec<Job> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    /// Runs what is there, on a thread of its own.
+    fn run(&self) {
+        let jobs = self.take();
+        thread::spawn(move || jobs.into_iter().for_each(|job| job())).join().unwrap();
+    }
+}
+
+impl Executor for Shelf {
+    fn execute(&self, job: Job) {
+        self.0.lock().unwrap().push(job);
+    }
+}
+
+/// A thread for each job.
+fn threads(job: Job) {
+    thread::Builder::new().name("custom".into()).spawn(job).unwrap();
+}
+
+fn on_custom() -> bool {
+    thread::current().name() == Some("custom")
+}
 
 common::flavours! {
     fn b47_s0_13_a_job_gives_its_value_while_the_loop_runs_on(rt: Runtime) {
@@ -222,6 +255,239 @@ common::flavours! {
         });
     }
 
+    fn s3_09_after_its_shutdown_the_executor_refuses_and_queued_jobs_have_run(flavour: Flavour) {
+        let _ = flavour;
+        let rt = common::builder!().max_blocking_threads(1).build().unwrap();
+        rt.block_on(async {
+            let (inside, gate) = (Gate::new(), Gate::new());
+            let (enter, release) = (inside.clone(), gate.clone());
+            let running = run_in_executor(move || { enter.open(); release.wait(); 1 });
+            eventually_async("it runs", || inside.is_open()).await;
+            let queued = run_in_executor(|| 2);
+            let handle = rt.handle();
+            let shutdown = spawn(async move { handle.shutdown_default_executor(None).await });
+            // Jobs are refused as soon as it has begun; and the loop runs on while it waits.
+            let probe = DropProbe::new();
+            let late = loop {
+                let guard = probe.guard();
+                let late = run_in_executor(move || drop(guard));
+                if late.done() { break late }
+                assert!(late.cancel());
+                yield_now().await;
+            };
+            let refused = late.await.unwrap_err();
+            assert!(refused.is_cancelled() && !refused.is_panic());
+            assert_eq!(refused.to_string(), "Executor shutdown has been called");
+            assert!(refused.try_into_panic().unwrap_err().to_string().contains("shutdown"), "the error itself");
+            assert!(!shutdown.done());
+            gate.open();
+            assert!(shutdown.await.unwrap());
+            assert_eq!((running.await.unwrap(), queued.await.unwrap()), (1, 2));
+            assert_eq!(rt.metrics().executor_threads, 0);
+            assert!(rt.handle().shutdown_default_executor(None).await, "again: nothing to do");
+            assert!(run_in_executor_on(&threads, on_custom).await.unwrap(), "other executors are not concerned");
+        });
+    }
+
+    fn s3_09_n53_a_shutdown_has_a_bound_and_then_a_warning(flavour: Flavour) {
+        let _ = flavour;
+        let (reports, gate, inside, probe) = (Reports::new(), Gate::new(), Gate::new(), DropProbe::new());
+        let _open = gate.open_on_drop();
+        let rt = common::builder!().max_blocking_threads(1).exception_handler(reports.handler()).build().unwrap();
+        let (release, enter) = (gate.clone(), inside.clone());
+        let stuck = rt.run_in_executor(move || { enter.open(); release.wait(); 3 });
+        inside.wait();
+        let guard = probe.guard();
+        let queued = rt.run_in_executor(move || drop(guard));
+        rt.block_on(async {
+            assert!(!rt.handle().shutdown_default_executor(Some(20 * MS)).await);
+            assert!(queued.await.unwrap_err().is_cancelled());
+            assert_eq!(probe.count(), 1);
+            let warnings = reports.all();
+            assert!(warnings.len() == 1 && warnings[0].message().contains("still run"), "{warnings:?}");
+        });
+        drop(rt); // does not wait for what was left behind: the gate is still closed
+        assert!(!stuck.done());
+        gate.open();
+        assert_eq!(futures_lite::future::block_on(stuck).unwrap(), 3, "s3_35: and what it gives is not lost");
+    }
+
+    fn s3_09_a_shutdown_that_is_dropped_goes_on_refusing(rt: Runtime) {
+        rt.block_on(async {
+            let gate = Gate::new();
+            let _open = gate.open_on_drop();
+            let release = gate.clone();
+            let job = run_in_executor(move || release.wait());
+            {
+                let mut shutdown = std::pin::pin!(rt.handle().shutdown_default_executor(Some(Duration::MAX)));
+                assert!(futures_lite::future::poll_once(&mut shutdown).await.is_none());
+            }
+            assert!(run_in_executor(|| ()).await.is_err());
+            gate.open();
+            job.await.unwrap();
+            assert!(rt.handle().shutdown_default_executor(Some(Duration::ZERO)).await || rt.metrics().executor_threads > 0);
+        });
+    }
+
+    fn s0_13_jobs_on_an_executor_of_ones_own(rt: Runtime) {
+        rt.block_on(async {
+            let task = run_in_executor_on(&threads, || {
+                assert!(RuntimeHandle::try_current().is_ok() && loop_index().is_none());
+                drop(spawn(async {}));
+                (on_custom(), futures_lite::future::block_on(spawn(async { 4 })).unwrap())
+            });
+            assert_eq!(task.await.unwrap(), (true, 4));
+            assert!(rt.handle().run_in_executor_on(&threads, on_custom).await.unwrap());
+            let boxed: Box<dyn Executor> = Box::new(threads);
+            assert!(run_in_executor_on(&*boxed, on_custom).await.unwrap());
+            // One that runs its job in place.
+            let here = thread::current().id();
+            let inline = run_in_executor_on(&|job: Job| job(), move || thread::current().id() == here);
+            assert!(inline.done());
+            assert!(inline.await.unwrap());
+            assert_eq!(rt.metrics().executor_threads, 0, "s3_34: the pool was not needed");
+            let panicking = run_in_executor_on(&threads, || if true { panic!("in a job") });
+            assert_eq!(panic_text(&*panicking.await.unwrap_err().into_panic()), "in a job");
+        });
+    }
+
+    fn n85_queued_jobs_of_an_own_executor_can_be_cancelled(rt: Runtime) {
+        rt.block_on(async {
+            let (shelf, probe, ran) = (Shelf::default(), DropProbe::new(), Arc::new(AtomicUsize::new(0)));
+            let submit = || {
+                let (guard, count) = (probe.guard(), ran.clone());
+                run_in_executor_on(&shelf, move || { let _guard = guard; count.fetch_add(1, SeqCst) })
+            };
+            let (one, two) = (submit(), submit());
+            assert!(one.cancel());
+            assert_eq!(probe.count(), 1, "the closure is gone, whatever the executor does with its place");
+            assert!(one.await.unwrap_err().is_cancelled());
+            shelf.run();
+            assert_eq!((two.await.unwrap(), ran.load(SeqCst)), (0, 1));
+            // Dropped by its executor.
+            let three = submit();
+            drop(shelf.take());
+            assert!(three.await.unwrap_err().is_cancelled());
+            assert_eq!(probe.count(), 3);
+            // A running one.
+            let (inside, gate) = (Gate::new(), Gate::new());
+            let _open = gate.open_on_drop();
+            let (enter, release) = (inside.clone(), gate.clone());
+            let running = run_in_executor_on(&threads, move || { enter.open(); release.wait(); 5 });
+            eventually_async("it runs", || inside.is_open()).await;
+            assert!(!running.cancel());
+            gate.open();
+            assert_eq!(running.await.unwrap(), 5);
+        });
+    }
+
+    fn s3_35_a_job_that_ends_after_the_runtime_harms_nobody(rt: Runtime) {
+        let (shelf, inside, gate) = (Shelf::default(), Gate::new(), Gate::new());
+        let _open = gate.open_on_drop();
+        let (enter, release) = (inside.clone(), gate.clone());
+        let handle = rt.handle();
+        let running = handle.run_in_executor_on(&threads, move || {
+            enter.open();
+            release.wait();
+            // The runtime is gone: what is given to it is cancelled.
+            assert!(futures_lite::future::block_on(spawn(async {})).unwrap_err().is_cancelled());
+            assert!(futures_lite::future::block_on(run_in_executor(|| ())).unwrap_err().is_cancelled());
+            6
+        });
+        running.add_done_callback(|_| ());
+        let queued = handle.run_in_executor_on(&shelf, || 7);
+        let awaiting = handle.spawn(async move { running.await.unwrap() });
+        inside.wait();
+        drop(rt);
+        let late = handle.run_in_executor_on(&threads, || 8);
+        assert_eq!(futures_lite::future::block_on(late).unwrap(), 8, "an own executor outlives the runtime");
+        gate.open();
+        assert!(futures_lite::future::block_on(awaiting).unwrap_err().is_cancelled());
+        shelf.run();
+        assert_eq!(futures_lite::future::block_on(queued).unwrap(), 7);
+    }
+
+    fn s0_13_a_default_executor_of_ones_own(flavour: Flavour) {
+        let _ = flavour;
+        let rt = common::builder!().default_executor(threads).build().unwrap();
+        rt.block_on(async {
+            assert!(run_in_executor(on_custom).await.unwrap());
+            let nested = run_in_executor(|| futures_lite::future::block_on(run_in_executor(on_custom)).unwrap());
+            assert!(nested.await.unwrap());
+            let jobs: Vec<_> = (0..50).map(|i| run_in_executor(move || i)).collect();
+            for (i, job) in jobs.into_iter().enumerate() { assert_eq!(job.await.unwrap(), i) }
+            assert_eq!(rt.metrics().executor_threads, 0);
+            let gate = Gate::new();
+            let release = gate.clone();
+            let job = run_in_executor(move || { release.wait(); 9 });
+            let handle = rt.handle();
+            let shutdown = spawn(async move { handle.shutdown_default_executor(None).await });
+            eventually_async("it has begun", || { let late = run_in_executor(|| ()); late.done() && late.cancelled() }).await;
+            for _ in 0..10 { yield_now().await }
+            assert!(!shutdown.done());
+            gate.open();
+            assert!(shutdown.await.unwrap());
+            assert_eq!(job.await.unwrap(), 9);
+            assert_eq!(run_in_executor(|| ()).await.unwrap_err().to_string(), "Executor shutdown has been called");
+        });
+    }
+
+    fn s3_09_s3_35_the_runtimes_end_with_a_default_executor_of_ones_own(flavour: Flavour) {
+        let _ = flavour;
+        let (shelf, probe) = (Shelf::default(), DropProbe::new());
+        let rt = common::builder!().default_executor(shelf.clone()).build().unwrap();
+        let (inside, finished) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+        let (enter, count) = (inside.clone(), finished.clone());
+        let running = rt.run_in_executor(move || { enter.open(); thread::sleep(30 * MS); count.fetch_add(1, SeqCst); 7 });
+        let jobs = shelf.take();
+        let worker = thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        inside.wait();
+        let guard = probe.guard();
+        let queued = rt.run_in_executor(move || drop(guard));
+        drop(rt);
+        assert_eq!((finished.load(SeqCst), probe.count()), (1, 1), "the running one ended, the queued one was dropped");
+        assert_eq!(futures_lite::future::block_on(running).unwrap(), 7);
+        assert!(futures_lite::future::block_on(queued).unwrap_err().is_cancelled());
+        worker.join().unwrap();
+        shelf.run(); // finds nothing to do, and does not mind
+    }
+
+    fn c09_a_panicking_executor_is_reported_and_its_job_cancelled(flavour: Flavour) {
+        let _ = flavour;
+        let reports = Reports::new();
+        let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();
+        rt.block_on(async {
+            let job = run_in_executor_on(&|_: Job| panic!("no room"), || 1);
+            assert!(job.await.unwrap_err().is_cancelled());
+            assert_eq!(reports.of_panic("no room"), 1);
+            assert_eq!(reports.all()[0].message(), "Exception in an executor");
+        });
+    }
+
+    fn s0_13_a_thread_that_awaits(rt: Runtime) {
+        // curio's spawn_thread and AWAIT: a job is a thread that may wait for futures, by block_on, as often as it likes.
+        rt.block_on(async {
+            let handle = rt.handle();
+            let (flag, told) = (Flag::new(), Arc::new(AtomicUsize::new(0)));
+            let (wait, count) = (flag.clone(), told.clone());
+            let thread = run_in_executor(move || {
+                let await_ = |n: usize| handle.block_on(async { yield_now().await; sleep(MS).await; n });
+                let mut total = 0;
+                for i in 0..5 {
+                    total += await_(i);
+                    count.fetch_add(1, SeqCst);
+                }
+                handle.block_on(wait.wait());
+                let task = handle.spawn(async { sleep(MS).await; 100 });
+                total + handle.block_on(task).unwrap()
+            });
+            eventually_async("it has waited five times", || told.load(SeqCst) == 5).await;
+            assert!(!thread.done());
+            flag.set();
+            assert_eq!(thread.await.unwrap(), 110);
+        });
+    }
+
     fn b05_a_job_that_ends_while_all_loops_sleep_wakes_its_waiter(rt: Runtime) {
         rt.block_on(async {
             for i in 0..50 {
@@ -249,7 +515,7 @@ fn s3_34_executor_threads_have_a_name() {
         let rt = Runtime::builder().worker_threads(1).thread_name("exn").build().unwrap();
         let name =
             futures_lite::future::block_on(rt.run_in_executor(|| thread::current().name().map(str::to_owned))).unwrap();
-        assert!(name.is_some_and(|name| !name.is_empty()));
+        assert_eq!(name.as_deref(), Some("exn"));
     });
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Runtime;
-use crate::scheduler::Options;
+use crate::scheduler::{Executor, Options};
 use crate::task::{ErrorContext, Instrument, Observer};
 
 /// The variable that sets the number of loops where the program does not.
@@ -55,6 +55,7 @@ impl Builder {
             may_spin: false,
             max_executor_threads: 512,
             executor_keep_alive: Duration::from_secs(10),
+            default_executor: None,
             // At most 15 bytes, or Linux cuts it.
             thread_name: Arc::new(|| "epicycle".into()),
             thread_stack_size: None,
@@ -125,6 +126,24 @@ impl Builder {
     /// How long an idle executor thread waits for work before it ends. Default: 10 s.
     pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
         self.options.executor_keep_alive = time;
+        self
+    }
+
+    /// Has [`run_in_executor`](crate::run_in_executor) use `executor` instead of a pool of the runtime's own, whose options then
+    /// mean nothing. When the runtime ends, jobs that `executor` has not started are cancelled, and running ones awaited.
+    ///
+    /// Counterpart: asyncio's `set_default_executor`.
+    ///
+    /// ```
+    /// use epicycle::{Runtime, runtime::Job};
+    ///
+    /// let threads = |job: Job| drop(std::thread::Builder::new().name("mine".into()).spawn(job));
+    /// let rt = Runtime::builder().default_executor(threads).build().unwrap();
+    /// let name = rt.run_in_executor(|| std::thread::current().name().map(str::to_owned));
+    /// assert_eq!(rt.block_on(name).unwrap().as_deref(), Some("mine"));
+    /// ```
+    pub fn default_executor(mut self, executor: impl Executor) -> Self {
+        self.options.default_executor = Some(Arc::new(executor));
         self
     }
 

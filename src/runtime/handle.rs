@@ -7,10 +7,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::metrics::{self, Metrics};
+use super::shutdown_executor::ShutdownExecutor;
 use crate::event_loop::LoopHandle;
-use crate::scheduler::{self, Anchor, Missing};
+use crate::scheduler::{self, Anchor, Executor, Missing};
 use crate::task::{Handle, Task, TaskInfo};
 
 /// A handle to a runtime: cheap to clone, for any thread.
@@ -97,6 +99,44 @@ impl RuntimeHandle {
     #[track_caller]
     pub fn run_in_executor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         scheduler::run_in_executor_of(self.anchor.clone(), job, Location::caller())
+    }
+
+    /// Runs `job` on `executor`, as the free function [`run_in_executor_on`](crate::run_in_executor_on).
+    #[track_caller]
+    pub fn run_in_executor_on<T: Send + 'static>(
+        &self,
+        executor: &(impl Executor + ?Sized),
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Task<T> {
+        scheduler::run_in_executor_on_of(self.anchor.clone(), executor, job, Location::caller())
+    }
+
+    /// Ends the executor: jobs that come from now on are refused, which cancels them; those that were queued before still run.
+    /// Waits for them for up to `timeout` (`None`: as long as it takes). When that is over, it tells the exception handler,
+    /// cancels the jobs that have not started and leaves the others behind.
+    ///
+    /// Gives whether all had ended. Jobs given to an [executor of one's own](crate::run_in_executor_on) are not concerned.
+    ///
+    /// Counterpart: asyncio's `loop.shutdown_default_executor`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after its first poll, it has ended the executor without waiting; it may be called again.
+    ///
+    /// ```
+    /// use epicycle::{RuntimeHandle, run_in_executor};
+    ///
+    /// epicycle::run(async {
+    ///     let job = run_in_executor(|| 1);
+    ///     assert!(RuntimeHandle::current().shutdown_default_executor(None).await);
+    ///     assert_eq!(job.await.unwrap(), 1);
+    ///     let late = run_in_executor(|| 2).await.unwrap_err();
+    ///     assert!(late.is_cancelled());
+    ///     assert_eq!(late.to_string(), "Executor shutdown has been called");
+    /// });
+    /// ```
+    pub fn shutdown_default_executor(&self, timeout: Option<Duration>) -> ShutdownExecutor {
+        ShutdownExecutor::new(self.anchor.clone(), timeout)
     }
 
     /// The loops, by index.

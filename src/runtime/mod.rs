@@ -6,6 +6,7 @@
 mod builder;
 mod handle;
 mod metrics;
+mod shutdown_executor;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::{EnterGuard, RuntimeHandle, TryCurrentError};
 pub use metrics::{LoopMetrics, Metrics};
+pub use shutdown_executor::ShutdownExecutor;
+
+pub use crate::scheduler::{Executor, Job};
 
 use crate::event_loop::LoopHandle;
 use crate::primitive::Mutex;

@@ -1,29 +1,32 @@
 //! The thread pool behind `run_in_executor`: for work that blocks.
 //!
 //! *Invariant.* A queued job has a thread coming to it, or all `max` threads are busy, or there is no thread to be had and
-//! the job is cancelled. Separate from the loops. One plain lock: two cleverer queues hung Tokio's users.
+//! the job is cancelled. Separate from the loops. One plain lock: two cleverer queues hung Tokio's users. Once it refuses jobs
+//! it does so for good; its threads end when the queue is empty.
 //!
 //! *Threads.* Any may submit. Jobs run under no lock. *Ordering.* The lock's.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::Location;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::context;
-use super::shared::{Anchor, OUTSIDE, StealableHome};
-use crate::task::{
-    Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, discard,
-    launch,
-};
+use super::shared::{Anchor, OUTSIDE};
+use crate::task::{ErrorContext, LiveList, ReadyHandle, catch};
 
-pub(crate) struct Executor {
+/// What awaiting a job says that came too late; asyncio's words.
+pub(super) const SHUT_DOWN: &str = "Executor shutdown has been called";
+
+pub(crate) struct Pool {
     inner: Mutex<Inner>,
     work: Condvar,
     ended: Condvar,
+    /// The jobs that a user's default executor has been given: queued there, or running.
+    foreign: LiveList,
 }
 
 #[derive(Default)]
@@ -36,7 +39,11 @@ struct Inner {
     idle: usize,
     /// Wake-ups given to idle threads that have not come yet.
     called: usize,
-    closed: bool,
+    refuses: bool,
+    /// Nobody waits any more for what still runs.
+    abandoned: bool,
+    /// To be woken when the last thread and the last foreign job have ended.
+    drained: Vec<Waker>,
 }
 
 /// Figures for the metrics.
@@ -46,9 +53,10 @@ pub(crate) struct ExecutorCounts {
     pub(crate) queued: usize,
 }
 
-impl Executor {
+impl Pool {
     pub(crate) fn new() -> Self {
-        Self { inner: Mutex::default(), work: Condvar::new(), ended: Condvar::new() }
+        let foreign = LiveList::new();
+        Self { inner: Mutex::default(), work: Condvar::new(), ended: Condvar::new(), foreign }
     }
 
     pub(crate) fn counts(&self) -> ExecutorCounts {
@@ -56,12 +64,16 @@ impl Executor {
         ExecutorCounts { threads: inner.threads.len(), idle: inner.idle, queued: inner.queue.len() }
     }
 
-    /// Queues a job. After shutdown it is dropped, which cancels it.
-    fn submit(&self, anchor: &Arc<Anchor>, job: ReadyHandle) {
+    pub(super) fn foreign(&self) -> &LiveList {
+        &self.foreign
+    }
+
+    /// Queues a job. After shutdown it is refused, which cancels it.
+    pub(super) fn submit(&self, anchor: &Arc<Anchor>, job: ReadyHandle) {
         let mut inner = self.inner.lock();
-        if inner.closed {
+        if inner.refuses {
             drop(inner);
-            return discard(job);
+            return job.refuse(SHUT_DOWN);
         }
         inner.queue.push_back(job);
         if inner.idle > inner.called {
@@ -101,7 +113,7 @@ impl Executor {
                     false => VecDeque::new(),
                 };
                 drop(inner);
-                self.ended.notify_all();
+                self.note_end();
                 let text = format!("cannot start an executor thread: {error}");
                 anchor.shared.remotes[0].report(&ErrorContext::new(text));
                 drop(stranded);
@@ -115,7 +127,28 @@ impl Executor {
             job.run();
         }
         drop(entered);
+        self.note_end();
+    }
+
+    /// A thread, or a job of a user's executor, has ended.
+    pub(super) fn note_end(&self) {
+        let drained = {
+            let mut inner = self.inner.lock();
+            match self.is_drained(&inner) {
+                true => std::mem::take(&mut inner.drained),
+                false => Vec::new(),
+            }
+        };
         self.ended.notify_all();
+        for waker in drained {
+            // A waker is user code.
+            let _ = catch(|| waker.wake());
+        }
+    }
+
+    /// Nothing runs and nothing is queued.
+    fn is_drained(&self, inner: &Inner) -> bool {
+        inner.threads.is_empty() && self.foreign.is_empty()
     }
 
     /// Waits for a job. `None`: the thread is to end, and is no longer counted: whoever submits from now on starts another.
@@ -126,7 +159,7 @@ impl Executor {
             if let Some(job) = inner.queue.pop_front() {
                 return Some(job);
             }
-            if inner.closed {
+            if inner.refuses {
                 // Whoever shuts down joins us.
                 let own = inner.threads.remove(&id);
                 inner.ended.extend(own.flatten());
@@ -142,7 +175,7 @@ impl Executor {
             };
             inner.idle -= 1;
             inner.called = inner.called.saturating_sub(1).min(inner.idle);
-            if timed_out && inner.queue.is_empty() && !inner.closed {
+            if timed_out && inner.queue.is_empty() && !inner.refuses {
                 // Dropping our own handle detaches us.
                 let own = inner.threads.remove(&id);
                 drop(inner);
@@ -152,18 +185,47 @@ impl Executor {
         }
     }
 
+    /// Refuses new jobs. What is queued still runs.
+    pub(crate) fn refuse(&self) {
+        self.inner.lock().refuses = true;
+        self.foreign.close();
+        self.work.notify_all();
+    }
+
+    /// After `refuse`: ready when the last job has ended; else `waker` will be woken.
+    pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
+        let new = waker.clone();
+        let mut inner = self.inner.lock();
+        if self.is_drained(&inner) {
+            drop(inner);
+            return Poll::Ready(());
+        }
+        if !inner.drained.iter().any(|known| known.will_wake(waker)) {
+            inner.drained.push(new);
+        }
+        Poll::Pending
+    }
+
+    /// After `refuse`: cancels what is queued. Nobody will wait for what runs.
+    pub(crate) fn abandon(&self) {
+        self.inner.lock().abandoned = true;
+        self.cancel_queued();
+    }
+
+    fn cancel_queued(&self) {
+        let queue = std::mem::take(&mut self.inner.lock().queue);
+        drop(queue);
+        self.foreign.cancel_all();
+        self.note_end();
+    }
+
     /// Refuses new jobs, cancels the queued ones, and waits for the running ones until `deadline` (`None`: as long as it
     /// takes); then joins their threads.
     pub(crate) fn shut_down(&self, deadline: Option<Instant>) {
-        let queue = {
-            let mut inner = self.inner.lock();
-            inner.closed = true;
-            std::mem::take(&mut inner.queue)
-        };
-        self.work.notify_all();
-        drop(queue);
+        self.refuse();
+        self.cancel_queued();
         let mut inner = self.inner.lock();
-        while !inner.threads.is_empty() {
+        while !self.is_drained(&inner) && !inner.abandoned {
             match deadline {
                 None => self.ended.wait(&mut inner),
                 Some(deadline) => {
@@ -181,49 +243,4 @@ impl Executor {
             let _ = thread.join();
         }
     }
-}
-
-/// The scheduler of executor jobs.
-struct JobHome(Arc<Anchor>);
-
-impl Schedule for JobHome {
-    type Target = Arc<Anchor>;
-
-    fn target(&self) -> Arc<Anchor> {
-        self.0.clone()
-    }
-
-    fn push(anchor: Arc<Anchor>, handle: ReadyHandle) {
-        anchor.shared.executor.submit(&anchor, handle);
-    }
-
-    fn is_home(&self) -> bool {
-        true
-    }
-
-    fn live(&self) -> Option<&LiveList> {
-        None
-    }
-
-    fn observer(&self) -> Option<&Observer> {
-        Some(&self.0.shared.options.observer)
-    }
-
-    fn deliver(&self, callbacks: Callbacks) {
-        StealableHome(self.0.clone()).deliver(callbacks);
-    }
-
-    fn report(&self, context: &ErrorContext) {
-        StealableHome(self.0.clone()).report(context);
-    }
-}
-
-/// Runs `job` on the executor of `anchor`'s runtime.
-pub(crate) fn run_in_executor_of<T: Send + 'static>(
-    anchor: Arc<Anchor>,
-    job: impl FnOnce() -> T + Send + 'static,
-    location: &'static Location<'static>,
-) -> Task<T> {
-    let new = NewTask { kind: Kind::Job, pinned: false, queued: true, unbuilt: false, name: None, location };
-    Task::new(launch(Once::new(job), JobHome(anchor), new))
 }

@@ -11,16 +11,18 @@ mod drive;
 mod executor;
 pub(crate) mod idle;
 pub(crate) mod injector;
+mod jobs;
 mod shared;
 mod spawn;
 pub(crate) mod tenancy;
 mod watcher;
 mod worker;
 
-pub use spawn::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
+pub use jobs::{Executor, Job};
+pub use spawn::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_local, yield_now};
 
 pub(crate) use context::{Entered, Missing, enter, try_current, works_for};
 pub(crate) use drive::{block_on, close_vacant_loop, run_background};
-pub(crate) use executor::run_in_executor_of;
+pub(crate) use jobs::{run_in_executor_of, run_in_executor_on_of};
 pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};
 pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, try_timer_home};

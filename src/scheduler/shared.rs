@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::executor::Executor;
+use super::executor::Pool;
 use super::idle::Idle;
 use super::injector::Injector;
+use super::jobs::Executor;
 use super::tenancy::{Queue, Tenancy};
 use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
 use crate::primitive::CachePadded;
@@ -37,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) may_spin: bool,
     pub(crate) max_executor_threads: usize,
     pub(crate) executor_keep_alive: Duration,
+    /// Runs the jobs instead of the pool.
+    pub(crate) default_executor: Option<Arc<dyn Executor>>,
     pub(crate) thread_name: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) thread_stack_size: Option<usize>,
     pub(crate) on_thread_start: Hook,
@@ -55,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) stealers: Box<[CachePadded<Stealer<ReadyHandle>>]>,
     pub(crate) injector: CachePadded<Injector>,
     pub(crate) idle: CachePadded<Idle>,
-    pub(crate) executor: Executor,
+    pub(crate) executor: Pool,
     /// Who drives loop 0.
     pub(crate) tenancy: Tenancy,
     /// Tasks spawned off the loops. Closed with loop 0.
@@ -106,7 +109,7 @@ impl Shared {
             stealers: stealers.collect(),
             injector: CachePadded::new(Injector::new()),
             idle: CachePadded::new(Idle::new(n)),
-            executor: Executor::new(),
+            executor: Pool::new(),
             tenancy: Tenancy::new(queues[0].take()),
             outside: CachePadded::new(LiveList::new()),
             closing: AtomicBool::new(false),

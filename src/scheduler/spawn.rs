@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::context;
-use super::executor::run_in_executor_of;
+use super::jobs::{Executor, run_in_executor_of, run_in_executor_on_of};
 use super::shared::{Anchor, StealableHome};
 use crate::event_loop::{LoopCore, Remote, current};
 use crate::task::{Builder, ErrorContext, Handle, Kind, NewTask, Once, Task, launch, launch_eagerly};
@@ -177,8 +177,10 @@ impl Builder {
     }
 }
 
-/// Runs `job` on the current runtime's executor: a pool of threads that may block. Cancelling the returned task takes a
-/// queued job out; one that has started runs to its end.
+/// Runs `job` on the current runtime's executor: a pool of threads that may block, or
+/// [one's own](crate::Builder::default_executor). Cancelling the returned task takes a queued job out; one that has started runs
+/// to its end. The job has the [context variables](crate::context) that are current here. After the executor was shut down the
+/// task is cancelled.
 ///
 /// Counterparts: asyncio's `run_in_executor` and `to_thread`, Tokio's `spawn_blocking`.
 ///
@@ -196,6 +198,31 @@ impl Builder {
 #[track_caller]
 pub fn run_in_executor<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
     run_in_executor_of(current_anchor().expect(NO_RUNTIME), job, Location::caller())
+}
+
+/// Runs `job` on an executor of one's own: on a pool for computing, say, as `rayon`'s. In all else as [`run_in_executor`]; but
+/// the runtime's end neither cancels nor awaits it.
+///
+/// Counterpart: asyncio's `run_in_executor` with an executor.
+///
+/// # Panics
+/// Outside a runtime.
+///
+/// ```
+/// use epicycle::runtime::Job;
+///
+/// epicycle::run(async {
+///     // With rayon: `|job: Job| rayon::spawn(job)`.
+///     let threads = |job: Job| drop(std::thread::spawn(job));
+///     assert_eq!(epicycle::run_in_executor_on(&threads, || 6 * 7).await.unwrap(), 42);
+/// });
+/// ```
+#[track_caller]
+pub fn run_in_executor_on<T: Send + 'static>(
+    executor: &(impl Executor + ?Sized),
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Task<T> {
+    run_in_executor_on_of(current_anchor().expect(NO_RUNTIME), executor, job, Location::caller())
 }
 
 /// Has `callback` run on whichever loop of `anchor`'s runtime comes first; with one loop, in the order of the calls.

@@ -24,7 +24,7 @@ use super::eager;
 use super::id::Id;
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
-use super::state::{Cancel, State, Wake};
+use super::state::{Cancel, Claim, State, Wake};
 use super::{ErrorContext, Event, ReadyHandle, Schedule};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
@@ -90,7 +90,7 @@ struct Vtable {
     run: unsafe fn(RawTask),
     schedule: unsafe fn(RawTask),
     drop_future: unsafe fn(RawTask) -> Result<(), Box<dyn Any + Send>>,
-    finish_cancelled: unsafe fn(RawTask, Option<Box<dyn Any + Send>>),
+    finish_cancelled: unsafe fn(RawTask, JoinError),
     take_output: unsafe fn(RawTask, *mut ()),
     drop_output: unsafe fn(RawTask),
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
@@ -365,13 +365,23 @@ impl RawTask {
         if let Cancel::Claimed { queued } = cancel {
             // SAFETY: rule 1: the claim is ours.
             let _context = unsafe { header.enter_context() };
-            table::finish_drop(self);
+            table::finish_drop(self, JoinError::cancelled());
             if !queued {
                 // No ready handle holds the runtime's reference, so it is given up here.
                 self.drop_ref();
             }
         }
         cancel
+    }
+
+    /// Ends a one-shot unrun, by the holder of its ready handle; awaiting it says why. May be the last touch.
+    pub(super) fn refuse(self, why: &'static str) {
+        if self.header().state.claim() != Claim::Gone {
+            // SAFETY: rule 1: the claim is ours.
+            let _context = unsafe { self.header().enter_context() };
+            table::finish_drop(self, JoinError::refused(why));
+        }
+        self.drop_ref();
     }
 
     /// Cancelled, or asked to be: what a callback's `Handle` says.

@@ -34,6 +34,13 @@ impl ReadyHandle {
         task.run();
     }
 
+    /// Ends a job unrun, because it cannot be taken.
+    pub(crate) fn refuse(self, why: &'static str) {
+        let task = self.0;
+        mem::forget(self);
+        task.refuse(why);
+    }
+
     /// Whose it is, for a report.
     pub(crate) fn context(&self) -> ErrorContext {
         self.0.header().context("")

@@ -223,29 +223,38 @@ impl<T> Drop for CancelOnDrop<T> {
 /// ```
 pub struct JoinError {
     // One pointer, so that it does not widen the cells of small tasks.
-    panic: Option<Box<Payload>>,
+    why: Option<Box<Why>>,
 }
 
-struct Payload(crate::primitive::Mutex<Box<dyn Any + Send>>);
+/// Why a task has no value, if not simply because it was cancelled.
+enum Why {
+    /// The lock only makes the error Sync; it is never contended.
+    Panicked(crate::primitive::Mutex<Box<dyn Any + Send>>),
+    /// It was cancelled because it could not be taken.
+    Refused(&'static str),
+}
 
 impl JoinError {
     pub(crate) fn cancelled() -> Self {
-        Self { panic: None }
+        Self { why: None }
+    }
+
+    pub(super) fn refused(why: &'static str) -> Self {
+        Self { why: Some(Box::new(Why::Refused(why))) }
     }
 
     pub(crate) fn panic(payload: Box<dyn Any + Send>) -> Self {
-        // The lock only makes the error Sync; it is never contended.
-        Self { panic: Some(Box::new(Payload(crate::primitive::Mutex::new(payload)))) }
+        Self { why: Some(Box::new(Why::Panicked(crate::primitive::Mutex::new(payload)))) }
     }
 
     /// The task was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.panic.is_none()
+        !self.is_panic()
     }
 
     /// The task panicked.
     pub fn is_panic(&self) -> bool {
-        self.panic.is_some()
+        self.why.as_ref().is_some_and(|why| matches!(**why, Why::Panicked(_)))
     }
 
     /// The panic's payload, for `std::panic::resume_unwind`.
@@ -262,24 +271,20 @@ impl JoinError {
     /// # Errors
     /// The error itself, if it is a cancellation.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.panic {
-            Some(payload) => Ok(payload.take()),
-            None => Err(self),
+        match self.why.map(|why| *why) {
+            Some(Why::Panicked(payload)) => Ok(mem::replace(&mut *payload.lock(), Box::new(()))),
+            Some(Why::Refused(why)) => Err(Self::refused(why)),
+            None => Err(Self::cancelled()),
         }
-    }
-}
-
-impl Payload {
-    fn take(self) -> Box<dyn Any + Send> {
-        mem::replace(&mut *self.0.lock(), Box::new(()))
     }
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.panic {
+        match self.why.as_deref() {
             None => f.write_str("task was cancelled"),
-            Some(payload) => match payload_text(&**payload.0.lock()) {
+            Some(Why::Refused(why)) => f.write_str(why),
+            Some(Why::Panicked(payload)) => match payload_text(&**payload.lock()) {
                 Some(text) => write!(f, "task panicked: {text}"),
                 None => f.write_str("task panicked"),
             },

@@ -79,7 +79,7 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
             Err(payload) => return unsafe { finish::<F, S>(task, Err(JoinError::panic(payload))) },
         }
     }
-    finish_drop(task);
+    finish_drop(task, JoinError::cancelled());
     task.drop_ref();
 }
 
@@ -91,7 +91,7 @@ unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
         Claim::Drop => {
             // SAFETY: rule 1: we set CLAIMED.
             let _context = unsafe { cell.header.enter_context() };
-            finish_drop(task);
+            finish_drop(task, JoinError::cancelled());
         }
         Claim::Run => {
             // SAFETY: as above.
@@ -200,22 +200,21 @@ fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
     }
 }
 
-/// Drops the future with the right to it and completes as cancelled, or as panicked if the destructor did. Keeps the
-/// runtime's reference.
-pub(super) fn finish_drop(task: RawTask) {
+/// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. Keeps the runtime's
+/// reference.
+pub(super) fn finish_drop(task: RawTask, error: JoinError) {
     let _inside = id::enter((task.header().kind != Kind::Callback).then_some(task));
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
-        let payload = (task.header().vtable.drop_future)(task).err();
-        (task.header().vtable.finish_cancelled)(task, payload);
+        let dropped = (task.header().vtable.drop_future)(task);
+        (task.header().vtable.finish_cancelled)(task, dropped.map_or_else(JoinError::panic, |()| error));
     }
 }
 
-unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Option<Box<dyn Any + Send>>) {
+unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, error: JoinError) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
     leave_context::<F, S>(task);
-    let error = payload.map_or_else(JoinError::cancelled, JoinError::panic);
     // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
     unsafe { cell.put(Err(error)) };
     if let Some(live) = cell.home.live() {

@@ -1,0 +1,170 @@
+//! Executor jobs: what runs them, the runtime's own pool of threads or an executor of the user's.
+//!
+//! *Invariant.* A job is a one-shot cell; whoever runs it holds its ready handle. One that a user's executor drops is cancelled.
+//! Those of a default executor are in the pool's list until they end, so that shutdown can cancel and await them; those given to
+//! another one are its own business. *Threads.* Any. *Ordering.* `executor.rs`.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::context;
+use super::executor::SHUT_DOWN;
+use super::shared::{Anchor, OUTSIDE, StealableHome};
+use crate::task::{
+    Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, drop_payload,
+    launch, spawn_cell,
+};
+
+/// What an [`Executor`] is given. To be called once, on a thread that may block; dropped instead, its task is cancelled.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Something that runs jobs: a thread pool of the user's. Any `Fn(Job)` is one.
+///
+/// For all of a runtime's jobs there is [`Builder::default_executor`](crate::Builder::default_executor), for a single one
+/// [`run_in_executor_on`](crate::run_in_executor_on).
+///
+/// Counterpart: `concurrent.futures.Executor`, as asyncio's `run_in_executor` takes it.
+///
+/// # Examples
+///
+/// ```
+/// use epicycle::runtime::{Executor, Job};
+///
+/// /// A thread for each job.
+/// struct Threads;
+///
+/// impl Executor for Threads {
+///     fn execute(&self, job: Job) {
+///         std::thread::spawn(job);
+///     }
+/// }
+///
+/// epicycle::run(async {
+///     let task = epicycle::run_in_executor_on(&Threads, || 6 * 7);
+///     assert_eq!(task.await.unwrap(), 42);
+/// });
+/// ```
+pub trait Executor: Send + Sync + 'static {
+    /// Has `job` run, now or later, on whatever thread. Should not block: a loop waits for it. A panic of this function is
+    /// reported, and cancels the job.
+    fn execute(&self, job: Job);
+}
+
+impl<F: Fn(Job) + Send + Sync + 'static> Executor for F {
+    fn execute(&self, job: Job) {
+        self(job);
+    }
+}
+
+/// The scheduler of executor jobs.
+struct JobHome {
+    anchor: Arc<Anchor>,
+    /// It is in the pool's list of foreign jobs.
+    listed: bool,
+}
+
+impl Schedule for JobHome {
+    type Target = Arc<Anchor>;
+
+    fn target(&self) -> Arc<Anchor> {
+        self.anchor.clone()
+    }
+
+    fn push(anchor: Arc<Anchor>, handle: ReadyHandle) {
+        anchor.shared.executor.submit(&anchor, handle);
+    }
+
+    fn is_home(&self) -> bool {
+        true
+    }
+
+    fn live(&self) -> Option<&LiveList> {
+        self.listed.then(|| self.anchor.shared.executor.foreign())
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        Some(&self.anchor.shared.options.observer)
+    }
+
+    fn deliver(&self, callbacks: Callbacks) {
+        StealableHome(self.anchor.clone()).deliver(callbacks);
+    }
+
+    fn report(&self, context: &ErrorContext) {
+        StealableHome(self.anchor.clone()).report(context);
+    }
+}
+
+fn new_job(location: &'static Location<'static>) -> NewTask {
+    NewTask { kind: Kind::Job, pinned: false, queued: true, unbuilt: false, name: None, location }
+}
+
+/// Runs `job` on the default executor of `anchor`'s runtime.
+pub(crate) fn run_in_executor_of<T: Send + 'static>(
+    anchor: Arc<Anchor>,
+    job: impl FnOnce() -> T + Send + 'static,
+    location: &'static Location<'static>,
+) -> Task<T> {
+    if let Some(executor) = anchor.shared.options.default_executor.clone() {
+        return hand_over(anchor, &*executor, true, job, location);
+    }
+    Task::new(launch(Once::new(job), JobHome { anchor, listed: false }, new_job(location)))
+}
+
+/// Runs `job` on an executor of the user's.
+pub(crate) fn run_in_executor_on_of<T: Send + 'static>(
+    anchor: Arc<Anchor>,
+    executor: &(impl Executor + ?Sized),
+    job: impl FnOnce() -> T + Send + 'static,
+    location: &'static Location<'static>,
+) -> Task<T> {
+    hand_over(anchor, executor, false, job, location)
+}
+
+fn hand_over<T: Send + 'static>(
+    anchor: Arc<Anchor>,
+    executor: &(impl Executor + ?Sized),
+    listed: bool,
+    job: impl FnOnce() -> T + Send + 'static,
+    location: &'static Location<'static>,
+) -> Task<T> {
+    let raw = spawn_cell(Once::new(job), JobHome { anchor: anchor.clone(), listed }, new_job(location));
+    let task = Task::new(raw);
+    let handle = raw.into_ready();
+    if !raw.bind(&JobHome { anchor: anchor.clone(), listed }) {
+        handle.refuse(SHUT_DOWN);
+        return task;
+    }
+    let foreign = Foreign { handle: Some(handle), anchor };
+    let reporter = foreign.anchor.clone();
+    if let Err(payload) = catch(|| executor.execute(Box::new(move || foreign.run()))) {
+        let mut context = ErrorContext::new("Exception in an executor").with_panic(&*payload);
+        context.location = Some(location);
+        StealableHome(reporter).report(&context);
+        drop_payload(payload);
+    }
+    task
+}
+
+/// A job on its way through a user's executor.
+struct Foreign {
+    handle: Option<ReadyHandle>,
+    anchor: Arc<Anchor>,
+}
+
+impl Foreign {
+    fn run(mut self) {
+        let _in_runtime = context::work_for(Anchor::new(&self.anchor.shared, OUTSIDE));
+        if let Some(handle) = self.handle.take() {
+            handle.run();
+        }
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // Not run: cancelled.
+        drop(self.handle.take());
+        self.anchor.shared.executor.note_end();
+    }
+}
