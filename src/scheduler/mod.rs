@@ -6,6 +6,7 @@
 //! *Threads.* `worker.rs` and `watcher.rs`: a loop's own; `drive.rs`: the threads themselves; the rest any. *Ordering.*
 //! `README.md`.
 
+mod blocking;
 mod context;
 mod drive;
 mod executor;
