@@ -314,6 +314,7 @@ one_loop! {
         let inner = event_loop.clone();
         let outer = event_loop.spawn_local(async move {
             let me = task::id();
+            assert_eq!(epicycle::current_task().map(|info| (info.id, info.pinned)), Some((me, true)));
             let child = inner.spawn_local(async { (task::id(), yield_now().await, task::id()) });
             let child_id = child.id();
             let (before, (), after) = child.await.unwrap();
@@ -326,6 +327,19 @@ one_loop! {
         assert_eq!(outer.await.unwrap(), id);
         for _ in 0..3 { yield_now().await }
         assert!(!in_callback.get() && !in_timer.get());
+        // The root is a task; a reader's callback is in none, whatever carries it inside.
+        let root = epicycle::current_task().expect("the root");
+        assert!(root.name.starts_with("Task-") && root.location.file().ends_with(".rs"), "{root:?}");
+        let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut theirs, b"x").unwrap();
+        let seen = Rc::new(Cell::new(None));
+        let slot = seen.clone();
+        event_loop.add_reader(&ours, move || slot.set(Some(epicycle::current_task().is_some()))).unwrap();
+        while seen.get().is_none() { yield_now().await }
+        assert_eq!(seen.get(), Some(false));
+        assert!(event_loop.remove_reader(&ours));
+        std::io::Read::read_exact(&mut ours, &mut [0]).unwrap();
+        assert_eq!(epicycle::current_task().map(|info| info.id), Some(root.id));
     }
 
     // ------------------------------------------------------------------------------------------------ timers

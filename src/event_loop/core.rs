@@ -170,7 +170,7 @@ impl LoopCore {
         F::Output: 'static,
     {
         assert!(!self.is_closed(), "event loop is closed");
-        let (task, handle) = self.new_pinned(future, true, options.name, location);
+        let (task, handle) = self.new_pinned(future, Kind::Task, true, options.name, location);
         self.remote.observer().tell(|| Event::TaskSpawned { task: task.id() });
         match handle {
             Some(handle) if options.eager => start_eagerly::<PinnedHome>(self.home().target(), handle),
@@ -184,6 +184,7 @@ impl LoopCore {
     fn new_pinned<F>(
         &self,
         future: F,
+        kind: Kind,
         queued: bool,
         name: Option<String>,
         location: &'static Location<'static>,
@@ -192,7 +193,7 @@ impl LoopCore {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let new = NewTask { kind: Kind::Task, pinned: true, queued, unbuilt: false, name, location };
+        let new = NewTask { kind, pinned: true, queued, unbuilt: false, name, location };
         let raw = spawn_cell(future, self.home(), new);
         let bound = raw.bind(&self.home());
         let handle = queued.then(|| raw.into_ready());
@@ -209,11 +210,11 @@ impl LoopCore {
     }
 
     /// A pinned task that does not start by itself; `start` gets a waker for it.
-    pub(super) fn spawn_idle<F>(&self, future: F, location: &'static Location<'static>) -> Idle
+    pub(super) fn spawn_idle<F>(&self, future: F, kind: Kind, location: &'static Location<'static>) -> Idle
     where
         F: Future<Output = ()> + 'static,
     {
-        let (task, _) = self.new_pinned(future, false, None, location);
+        let (task, _) = self.new_pinned(future, kind, false, None, location);
         let waker = task.waker();
         Idle { task, waker }
     }
@@ -228,6 +229,7 @@ impl LoopCore {
                 }
                 std::task::Poll::Pending
             }),
+            Kind::Task,
             location,
         )
     }

@@ -22,7 +22,7 @@ use super::Remote;
 use super::core::LoopCore;
 use super::readiness::{Direction, Readiness};
 use super::selector::Trigger;
-use crate::task::{ErrorContext, Task, catch, drop_payload, outside};
+use crate::task::{ErrorContext, Kind, Task, catch, drop_payload};
 
 #[derive(Default)]
 pub(super) struct Watches {
@@ -152,11 +152,7 @@ fn spawn(
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(_)) => readiness.forget(direction),
         }
-        let called = {
-            let _outside = outside();
-            catch(&mut callback)
-        };
-        if let Err(payload) = called {
+        if let Err(payload) = catch(&mut callback) {
             let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
             context.location = Some(location);
             context.loop_index = Some(remote.index());
@@ -173,7 +169,7 @@ fn spawn(
         }
         Poll::Pending
     });
-    let idle = core.spawn_idle(run, location);
+    let idle = core.spawn_idle(run, Kind::Watch, location);
     if watch.readiness.poll(&Context::from_waker(&idle.waker), direction).is_ready() {
         idle.waker.wake_by_ref();
     }

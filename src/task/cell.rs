@@ -34,10 +34,23 @@ use crate::primitive::{Mutex, UnsafeCell};
 pub(crate) enum Kind {
     /// A future, polled until it is ready.
     Task,
+    /// The same, but what it polls is a reader's or writer's callback: no task to the user.
+    Watch,
     /// A closure of the executor: runs once, and once started cannot be cancelled.
     Job,
     /// A closure of `call_soon` and friends: the same without a result.
     Callback,
+}
+
+impl Kind {
+    fn is_future(self) -> bool {
+        matches!(self, Self::Task | Self::Watch)
+    }
+
+    /// Known to the user by an id and a name.
+    fn has_id(self) -> bool {
+        matches!(self, Self::Task | Self::Job)
+    }
 }
 
 pub(crate) struct Header {
@@ -355,7 +368,7 @@ impl RawTask {
 
     fn request_cancel(self) -> Cancel {
         let header = self.header();
-        if header.kind == Kind::Task {
+        if header.kind.is_future() {
             return header.state.cancel();
         }
         let cancel = header.state.cancel_one_shot(|now| {
@@ -556,7 +569,7 @@ impl Header {
 
     pub(super) fn context(&self, message: &str) -> ErrorContext {
         let mut context = ErrorContext::new(message);
-        if self.kind != Kind::Callback {
+        if self.kind.has_id() {
             context.task = Some((self.id, self.name()));
         }
         context.location = Some(self.location());

@@ -114,11 +114,6 @@ pub(super) fn enter(task: Option<RawTask>) -> Entered {
     Entered(CURRENT.replace(if MODELLED { None } else { task }))
 }
 
-/// A callback that the engine calls from inside a task of its own is in no task.
-pub(crate) fn outside() -> Entered {
-    enter(None)
-}
-
 #[must_use]
 pub(crate) struct Entered(Option<RawTask>);
 

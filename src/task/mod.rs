@@ -46,7 +46,6 @@ pub use report::{ErrorContext, Handler};
 pub(crate) use callback::{Callbacks, Once};
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell, start_eagerly};
 pub(crate) use handle::{ReadyHandle, discard};
-pub(crate) use id::outside;
 pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
 pub use live::TaskInfo;

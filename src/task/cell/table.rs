@@ -48,8 +48,8 @@ unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
 unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
-    let _inside = id::enter((cell.header.kind != Kind::Callback).then_some(task));
-    if cell.header.kind != Kind::Task {
+    let _inside = id::enter(cell.header.kind.has_id().then_some(task));
+    if !cell.header.kind.is_future() {
         // SAFETY: as for this function.
         return unsafe { run_one_shot::<F, S>(task) };
     }
@@ -195,7 +195,7 @@ fn leave_context<F: Future, S: Schedule>(task: RawTask) {
 
 fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
     let header = &cell.header;
-    if let (true, Some(observer)) = (header.kind != Kind::Callback, cell.home.observer()) {
+    if let (true, Some(observer)) = (header.kind.has_id(), cell.home.observer()) {
         observer.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
     }
 }
@@ -203,7 +203,7 @@ fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
 /// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. Keeps the runtime's
 /// reference.
 pub(super) fn finish_drop(task: RawTask, error: JoinError) {
-    let _inside = id::enter((task.header().kind != Kind::Callback).then_some(task));
+    let _inside = id::enter(task.header().kind.has_id().then_some(task));
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
         let dropped = (task.header().vtable.drop_future)(task);
@@ -260,7 +260,7 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
         Some(Err(error)) => {
             if let Ok(payload) = error.try_into_panic() {
                 let message = match task.header().kind {
-                    Kind::Callback => "Exception in callback",
+                    Kind::Callback | Kind::Watch => "Exception in callback",
                     Kind::Task | Kind::Job => "Task exception was never retrieved",
                 };
                 report_panic::<F, S>(task, message, payload);
