@@ -49,7 +49,7 @@ mod loom_tests;
 pub use cancel::{CancelScope, Cancelled};
 pub use event_loop::{EventLoop, LoopHandle, LoopStopped};
 pub use future::{GroupError, TaskGroup};
-pub use runtime::{Builder, Runtime, RuntimeHandle, run};
+pub use runtime::{Builder, Runner, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_local, yield_now};
 pub use task::{ErrorContext, Event, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle, current_task};
 pub use time::{TimeoutError, timeout, timeout_at, wait_for};

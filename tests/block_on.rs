@@ -577,7 +577,7 @@ common::flavours! {
             // In the root, also into another runtime, and by way of `run`.
             panics_with(NESTED, || handle.block_on(async {}));
             panics_with(NESTED, || other.block_on(async {}));
-            panics_with(NESTED, || epicycle::run(async {}));
+            panics_with("run was called on a thread that already drives", || epicycle::run(async {}));
             // In a stealable task, a pinned one, a callback, a timer's callback.
             let (a, b) = (handle.clone(), handle.clone());
             epicycle::spawn(async move { panics_with(NESTED, || a.block_on(async {})) }).await.unwrap();

@@ -229,7 +229,7 @@ impl LoopCore {
                 }
                 std::task::Poll::Pending
             }),
-            Kind::Task,
+            Kind::Root,
             location,
         )
     }

@@ -5,7 +5,9 @@
 
 mod builder;
 mod handle;
+mod interrupt;
 mod metrics;
+mod runner;
 mod shutdown_executor;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use builder::Builder;
 pub use handle::{EnterGuard, RuntimeHandle, TryCurrentError};
 pub use metrics::{LoopMetrics, Metrics};
+pub use runner::{RunError, Runner, run};
 pub use shutdown_executor::ShutdownExecutor;
 
 pub use crate::scheduler::{Executor, Job};
@@ -26,27 +29,10 @@ use crate::primitive::Mutex;
 use crate::scheduler::{self, Anchor, OUTSIDE, Shared};
 use crate::task::{Handle, Task};
 
-/// Runs `future` on a new runtime with a loop per CPU, then ends the runtime: its other tasks are cancelled.
-///
-/// Counterpart: `asyncio.run`.
-///
-/// # Panics
-/// With the future's own panic; if this thread already drives an event loop; and if the system refuses the threads or
-/// descriptors that the loops need.
-///
-/// ```
-/// let answer = epicycle::run(async { 6 * 7 });
-/// assert_eq!(answer, 42);
-/// ```
-#[track_caller]
-pub fn run<F: Future>(future: F) -> F::Output {
-    Runtime::new().block_on(future)
-}
-
 /// All loops, the injector and the executor. Dropping it ends them: pending futures are dropped, running executor jobs are
 /// awaited, the threads are joined.
 ///
-/// Counterparts: asyncio's `Runner`, Tokio's multi-thread `Runtime`.
+/// Counterparts: asyncio's event loop and its policy, Tokio's multi-thread `Runtime`. For asyncio's `Runner` see [`Runner`].
 ///
 /// With `n` loops it has `n - 1` threads of its own: loop 0 is driven by the thread inside [`block_on`](Self::block_on).
 ///

@@ -34,7 +34,9 @@ use crate::primitive::{Mutex, UnsafeCell};
 pub(crate) enum Kind {
     /// A future, polled until it is ready.
     Task,
-    /// The same, but what it polls is a reader's or writer's callback: no task to the user.
+    /// Stands for a future that its caller polls, in `block_on`: nobody may cancel it.
+    Root,
+    /// The same as a task, but what it polls is a reader's or writer's callback: no task to the user.
     Watch,
     /// A closure of the executor: runs once, and once started cannot be cancelled.
     Job,
@@ -44,12 +46,12 @@ pub(crate) enum Kind {
 
 impl Kind {
     fn is_future(self) -> bool {
-        matches!(self, Self::Task | Self::Watch)
+        matches!(self, Self::Task | Self::Root | Self::Watch)
     }
 
     /// Known to the user by an id and a name.
     fn has_id(self) -> bool {
-        matches!(self, Self::Task | Self::Job)
+        matches!(self, Self::Task | Self::Root | Self::Job)
     }
 }
 
@@ -447,8 +449,13 @@ impl Header {
         }
     }
 
+    /// Shown to the user.
     pub(super) fn is_task(&self) -> bool {
-        self.kind == Kind::Task
+        matches!(self.kind, Kind::Task | Kind::Root)
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.kind == Kind::Root
     }
 
     pub(super) fn is_pinned(&self) -> bool {

@@ -11,6 +11,7 @@
 //! and after reaping: a completer returns the key before it gives up the reference, and waits for us to do so.
 
 use std::panic::Location;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -154,6 +155,21 @@ impl LiveList {
     /// Lets nothing in from now on.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;
+    }
+
+    /// Asks every task but the futures of `block_on` to be cancelled; `ended` is called when one has ended. Returns how many there are.
+    pub(crate) fn cancel_tasks(&self, ended: &Arc<dyn Fn() + Send + Sync>) -> usize {
+        let tasks: Vec<_> = {
+            let inner = self.inner.lock();
+            let tasks = inner.tasks.iter().map(|(_, task)| *task);
+            tasks.filter(|task| task.header().is_task() && !task.header().is_root()).map(RawTask::new_ref).collect()
+        };
+        for task in &tasks {
+            let ended = ended.clone();
+            task.add_done_callback(Box::new(move |_| ended()));
+            task.cancel();
+        }
+        tasks.len()
     }
 
     /// Cancels every task in the list. The idle ones' futures are dropped here and now, on the calling thread; the queued

@@ -261,7 +261,7 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
             if let Ok(payload) = error.try_into_panic() {
                 let message = match task.header().kind {
                     Kind::Callback | Kind::Watch => "Exception in callback",
-                    Kind::Task | Kind::Job => "Task exception was never retrieved",
+                    Kind::Task | Kind::Root | Kind::Job => "Task exception was never retrieved",
                 };
                 report_panic::<F, S>(task, message, payload);
             }
