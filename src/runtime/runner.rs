@@ -240,7 +240,7 @@ async fn cancel_leftovers(shared: &Shared) {
         waker.into_iter().for_each(Waker::wake);
     });
     let lists = shared.remotes.iter().flat_map(|remote| [remote.live(), remote.pinned()]);
-    let total: usize = lists.map(|list| list.cancel_tasks(&tell)).sum();
+    let total: usize = lists.chain([&*shared.outside]).map(|list| list.cancel_tasks(&tell)).sum();
     poll_fn(|cx| {
         let new = cx.waker().clone();
         let (ended, waker) = &mut *ended.lock();

@@ -21,7 +21,7 @@ use std::task::Waker;
 
 use super::context::{self, Context};
 use super::eager;
-use super::id::Id;
+use super::id::{self, Id};
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
 use super::state::{Cancel, Claim, State, Wake};
@@ -314,8 +314,21 @@ impl RawTask {
     }
 
     fn free(self) {
+        // What the cell refers to may go with it, and call user code.
+        id::leave(self);
         // SAFETY: called by whoever gave up the last reference.
         unsafe { (self.header().vtable.free)(self) }
+    }
+
+    /// This is the thread's current task, and its context the current one, until the guard goes.
+    ///
+    /// # Safety
+    /// The caller may touch the future (rule 1).
+    #[inline]
+    unsafe fn enter(self) -> Inside {
+        let task = id::enter(self.header().kind.has_id().then_some(self));
+        // SAFETY: the caller's word.
+        Inside { _task: task, _context: unsafe { self.header().enter_context() } }
     }
 
     // ---- waking and running ----------------------------------------------------------------------------------------
@@ -379,7 +392,7 @@ impl RawTask {
         });
         if let Cancel::Claimed { queued } = cancel {
             // SAFETY: rule 1: the claim is ours.
-            let _context = unsafe { header.enter_context() };
+            let _inside = unsafe { self.enter() };
             table::finish_drop(self, JoinError::cancelled());
             if !queued {
                 // No ready handle holds the runtime's reference, so it is given up here.
@@ -393,7 +406,7 @@ impl RawTask {
     pub(super) fn refuse(self, why: &'static str) {
         if self.header().state.claim() != Claim::Gone {
             // SAFETY: rule 1: the claim is ours.
-            let _context = unsafe { self.header().enter_context() };
+            let _inside = unsafe { self.enter() };
             table::finish_drop(self, JoinError::refused(why));
         }
         self.drop_ref();
@@ -594,6 +607,12 @@ unsafe fn free_extra(origin: *mut ()) {
         // SAFETY: made by `Extra::origin` from a box; the caller's word.
         drop(unsafe { Box::from_raw(extra) });
     }
+}
+
+/// Left in this order: values are user data, whose destructors may ask for the current task, and by now this cell may be gone.
+struct Inside {
+    _task: id::Entered,
+    _context: Option<context::Aside>,
 }
 
 /// A counted reference.

@@ -114,6 +114,14 @@ pub(super) fn enter(task: Option<RawTask>) -> Entered {
     Entered(CURRENT.replace(if MODELLED { None } else { task }))
 }
 
+/// If this thread is inside `task`, which is about to be freed, it is outside all from now on.
+#[inline]
+pub(super) fn leave(task: RawTask) {
+    if is_current(task) {
+        CURRENT.set(None);
+    }
+}
+
 #[must_use]
 pub(crate) struct Entered(Option<RawTask>);
 

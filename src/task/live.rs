@@ -160,7 +160,8 @@ impl LiveList {
     /// Asks every task but the futures of `block_on` to be cancelled; `ended` is called when one has ended. Returns how many there are.
     pub(crate) fn cancel_tasks(&self, ended: &Arc<dyn Fn() + Send + Sync>) -> usize {
         let tasks: Vec<_> = {
-            let inner = self.inner.lock();
+            let mut inner = self.inner.lock();
+            let _reaped = self.reap(&mut inner);
             let tasks = inner.tasks.iter().map(|(_, task)| *task);
             tasks.filter(|task| task.header().is_task() && !task.header().is_root()).map(RawTask::new_ref).collect()
         };

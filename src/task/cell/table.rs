@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 
 use super::super::callback::Callbacks;
 use super::super::context;
-use super::super::id;
 use super::super::join::{DoneCallback, JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
@@ -48,14 +47,13 @@ unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
 unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
-    let _inside = id::enter(cell.header.kind.has_id().then_some(task));
     if !cell.header.kind.is_future() {
         // SAFETY: as for this function.
         return unsafe { run_one_shot::<F, S>(task) };
     }
     let (seen, first_run_of_post) = cell.header.state.start();
     // SAFETY: rule 1, from `start` on.
-    let _context = unsafe { cell.header.enter_context() };
+    let _inside = unsafe { task.enter() };
     if first_run_of_post && !task.bind(&cell.home) {
         // Posted to a loop that closed meanwhile.
         let _ = cell.header.state.cancel();
@@ -90,12 +88,12 @@ unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
         Claim::Gone => {}
         Claim::Drop => {
             // SAFETY: rule 1: we set CLAIMED.
-            let _context = unsafe { cell.header.enter_context() };
+            let _inside = unsafe { task.enter() };
             finish_drop(task, JoinError::cancelled());
         }
         Claim::Run => {
             // SAFETY: as above.
-            let _context = unsafe { cell.header.enter_context() };
+            let _inside = unsafe { task.enter() };
             // SAFETY: as above.
             let output = match catch(|| unsafe { poll::<F, S>(task) }) {
                 Ok(Poll::Ready(output)) => Ok(output),
@@ -201,9 +199,8 @@ fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
 }
 
 /// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. Keeps the runtime's
-/// reference.
+/// reference. The thread is inside the cell.
 pub(super) fn finish_drop(task: RawTask, error: JoinError) {
-    let _inside = id::enter(task.header().kind.has_id().then_some(task));
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
         let dropped = (task.header().vtable.drop_future)(task);
