@@ -59,23 +59,11 @@ use crate::task::context::{Bound, Value, set};
 /// ```
 #[macro_export]
 macro_rules! task_local {
-    () => {};
-    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $default:expr; $($rest:tt)*) => {
-        $crate::task_local!(@key [$(#[$attribute])* $visibility] $name, $type, ::core::option::Option::Some(|| $default));
-        $crate::task_local!($($rest)*);
-    };
-    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty; $($rest:tt)*) => {
-        $crate::task_local!(@key [$(#[$attribute])* $visibility] $name, $type, ::core::option::Option::None);
-        $crate::task_local!($($rest)*);
-    };
-    (@key [$(#[$attribute:meta])* $visibility:vis] $name:ident, $type:ty, $default:expr) => {
+    ($($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty $(= $default:expr)?);* $(;)?) => {$(
         $(#[$attribute])*
         $visibility static $name: $crate::context::LocalKey<$type> =
-            $crate::context::LocalKey::__new(::core::stringify!($name), $default);
-    };
-    ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty $(= $default:expr)?) => {
-        $crate::task_local!($(#[$attribute])* $visibility static $name: $type $(= $default)?;);
-    };
+            $crate::context::LocalKey::__new(::core::stringify!($name))$(.__or(|| $default))?;
+    )*};
 }
 
 /// A context variable. Made by [`task_local!`](crate::task_local).
@@ -103,8 +91,14 @@ pub struct LocalKey<T: 'static> {
 
 impl<T: Send + Sync + 'static> LocalKey<T> {
     #[doc(hidden)]
-    pub const fn __new(name: &'static str, make_default: Option<fn() -> T>) -> Self {
-        Self { name, make_default, default: OnceLock::new() }
+    pub const fn __new(name: &'static str) -> Self {
+        Self { name, make_default: None, default: OnceLock::new() }
+    }
+
+    #[doc(hidden)]
+    pub const fn __or(mut self, make: fn() -> T) -> Self {
+        self.make_default = Some(make);
+        self
     }
 
     /// What tells it from all others: statics that are not empty have an address of their own.

@@ -50,8 +50,8 @@ common::flavours! {
         let mut runner = runner(common::builder!());
         let flag = Flag::new();
         let wait = flag.wait();
-        let background: Task<&str> = runner.run(async { spawn(async { wait.await; "kept over" }) }).unwrap();
-        let id = runner.runtime().unwrap().handle();
+        let background: Task<&str> = runner.runtime().unwrap().spawn(async { wait.await; "kept over" });
+        let handle = runner.runtime().unwrap().handle();
         runner.run(async { yield_now().await; NUMBER.set(4); }).unwrap();
         assert!(!background.done());
         flag.set();
@@ -65,7 +65,7 @@ common::flavours! {
         assert!(matches!(runner.run(async { unreachable!("never polled") }), Err::<(), _>(RunError::Closed)));
         assert!(matches!(runner.runtime(), Err(RunError::Closed)));
         assert_eq!(runner.run(async {}).unwrap_err().to_string(), "Runner is closed");
-        assert!(id.spawn(async {}).blocking_join().unwrap_err().is_cancelled());
+        assert!(handle.spawn(async {}).blocking_join().unwrap_err().is_cancelled());
     }
 
     fn n50_s3_02_leftovers_are_cancelled_and_awaited_before_the_executor_ends(flavour: Flavour) {
@@ -176,8 +176,8 @@ common::flavours! {
             let (enter, release) = (inside.clone(), gate.clone());
             let job = run_in_executor(move || { enter.open(); release.wait() });
             eventually_async("it runs", || inside.is_open()).await;
-            job
-        }).unwrap();
+            Some(job)
+        }).unwrap().unwrap();
         impatient.close();
         assert!(!job.done(), "the gate is closed");
         assert!(reports.all().iter().any(|report| report.message().contains("still run")), "{:?}", reports.all());

@@ -185,8 +185,8 @@ common::flavours! {
                 let first = name();
                 NAME.set("the job's");
                 (first, name(), futures_lite::future::block_on(run_in_executor(name)).unwrap())
-            }) });
-            assert_eq!(job.await.await.unwrap(), ("asked", "the job's", "the job's"));
+            }).await.unwrap() });
+            assert_eq!(job.await, ("asked", "the job's", "the job's"));
             // The thread that ran it has kept nothing.
             for _ in 0..20 { assert_eq!(run_in_executor(name).await.unwrap(), "-") }
             // A job that blocks on the runtime has a root of its own, with the job's values.
@@ -303,7 +303,7 @@ common::flavours! {
         rt.block_on(async {
             spawn(async { BOMB.set(Bomb); yield_now().await; 5 }).await.unwrap();
             eventually_async("reported", || reports.of_panic("in a value's destructor") == 1).await;
-            assert_eq!(spawn(async { BOMB.try_with(|_| ()).is_err() }).await.unwrap(), true);
+            assert!(spawn(async { BOMB.try_with(|_| ()).is_err() }).await.unwrap());
         });
     }
 

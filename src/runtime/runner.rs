@@ -75,7 +75,8 @@ fn assert_not_nested(what: &str) {
 /// use epicycle::runtime::Runner;
 ///
 /// let mut runner = Runner::new();
-/// let background = runner.run(async { epicycle::spawn(async { 1 }) })?;
+/// let background = runner.runtime()?.spawn(async { 1 });
+/// runner.run(async { epicycle::yield_now().await })?;
 /// assert_eq!(runner.run(background)?.unwrap(), 1);
 /// runner.close();
 /// assert!(runner.run(async {}).is_err());
