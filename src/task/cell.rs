@@ -526,15 +526,18 @@ impl Header {
     /// # Safety
     /// The caller may touch the future (rule 1).
     #[inline]
-    unsafe fn enter_context(&self) -> Option<context::Aside> {
+    unsafe fn enter_context(&self) -> context::Aside {
         // Ordering: Relaxed: without a box now there was no context when the caller got its right.
-        let none = self.origin.load(Ordering::Relaxed).addr() & EXTRA == 0 && !context::is_set();
+        if self.origin.load(Ordering::Relaxed).addr() & EXTRA == 0 && !context::is_set() {
+            return context::Aside::none();
+        }
         // SAFETY: the caller's word.
-        (!none).then(|| context::Aside::under(unsafe { self.take_context() }))
+        context::Aside::under(unsafe { self.take_context() })
     }
 
     /// # Safety
     /// As for `enter_context`.
+    #[inline(never)]
     unsafe fn take_context(&self) -> Context {
         let Some(extra) = self.existing_extra() else { return Context::new() };
         // SAFETY: the caller's word: nobody else touches it.
@@ -548,10 +551,18 @@ impl Header {
     #[inline]
     unsafe fn keep_context(&self) {
         if context::is_set() {
-            let context = context::take();
-            // SAFETY: the caller's word. What is overwritten is empty: it was taken at the entering.
-            self.extra().context.with_mut(|kept| unsafe { *kept = context });
+            // SAFETY: the caller's word.
+            unsafe { self.keep_this_context() };
         }
+    }
+
+    /// # Safety
+    /// As for `enter_context`.
+    #[cold]
+    unsafe fn keep_this_context(&self) {
+        let context = context::take();
+        // SAFETY: the caller's word. What is overwritten is empty: it was taken at the entering.
+        self.extra().context.with_mut(|kept| unsafe { *kept = context });
     }
 
     fn origin(&self) -> Origin<'_> {
@@ -612,7 +623,7 @@ unsafe fn free_extra(origin: *mut ()) {
 /// Left in this order: values are user data, whose destructors may ask for the current task, and by now this cell may be gone.
 struct Inside {
     _task: id::Entered,
-    _context: Option<context::Aside>,
+    _context: context::Aside,
 }
 
 /// A counted reference.

@@ -25,8 +25,11 @@ struct Binding {
     value: Value,
 }
 
+/// Never empty. A vector, so that a reference to it is one word.
+type Map = Vec<Binding>;
+
 thread_local! {
-    static CURRENT: Cell<Option<Arc<[Binding]>>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Arc<Map>>> = const { Cell::new(None) };
     /// Without a destructor, unlike `CURRENT`, and so a plain load.
     static IS_SET: Cell<bool> = const { Cell::new(false) };
 }
@@ -49,8 +52,7 @@ thread_local! {
 /// ```
 #[derive(Clone, Default)]
 pub struct Context {
-    /// Never empty.
-    map: Option<Arc<[Binding]>>,
+    map: Option<Arc<Map>>,
 }
 
 impl Context {
@@ -95,6 +97,7 @@ impl Context {
     }
 
     /// Whether no variable is set.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.map.is_none()
     }
@@ -106,8 +109,8 @@ impl Context {
     /// The same but for one variable.
     pub(crate) fn with(&self, key: usize, value: Option<Value>) -> Self {
         let others = self.map.iter().flat_map(|map| map.iter()).filter(|binding| binding.key != key).cloned();
-        let map: Arc<[Binding]> = others.chain(value.map(|value| Binding { key, value })).collect();
-        Self { map: (!map.is_empty()).then_some(map) }
+        let map: Map = others.chain(value.map(|value| Binding { key, value })).collect();
+        Self { map: (!map.is_empty()).then(|| Arc::new(map)) }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -177,6 +180,21 @@ impl Aside {
     pub(super) fn under(inner: Context) -> Self {
         Self(replace(inner))
     }
+
+    /// Where there is none, and none is to be current.
+    #[inline]
+    pub(super) fn none() -> Self {
+        Self(Context { map: None })
+    }
+
+    #[cold]
+    fn end(&mut self) {
+        let inner = replace(mem::take(&mut self.0));
+        // Values are user data.
+        if let Err(payload) = catch(|| drop(inner)) {
+            drop_payload(payload);
+        }
+    }
 }
 
 /// The thread has no context until the guard goes: the engine is about to run what is not the caller's.
@@ -185,14 +203,10 @@ pub(crate) fn put_aside() -> Aside {
 }
 
 impl Drop for Aside {
+    #[inline]
     fn drop(&mut self) {
-        let inner = match (is_set(), self.0.is_empty()) {
-            (false, true) => return,
-            _ => replace(mem::take(&mut self.0)),
-        };
-        // Values are user data.
-        if let Err(payload) = catch(|| drop(inner)) {
-            drop_payload(payload);
+        if is_set() || !self.0.is_empty() {
+            self.end();
         }
     }
 }

@@ -126,6 +126,7 @@ pub(super) fn leave(task: RawTask) {
 pub(crate) struct Entered(Option<RawTask>);
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }

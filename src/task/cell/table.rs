@@ -187,8 +187,13 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
 #[inline]
 fn leave_context<F: Future, S: Schedule>(task: RawTask) {
     if context::is_set() {
-        drop_reporting::<F, S>(task, context::take());
+        drop_context::<F, S>(task);
     }
+}
+
+#[cold]
+fn drop_context<F: Future, S: Schedule>(task: RawTask) {
+    drop_reporting::<F, S>(task, context::take());
 }
 
 fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
