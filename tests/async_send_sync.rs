@@ -57,6 +57,14 @@ is! {
     epicycle::JoinHandle<u8>: Send, Sync;
     JoinError: Send, Sync, Unpin, Debug, Display, std::error::Error;
     TryCurrentError: Send, Sync, Debug, Display, std::error::Error;
+    epicycle::Runner: Send, Unpin, Debug;
+    epicycle::runtime::RunError: Send, Sync, Debug, Display, std::error::Error;
+    epicycle::runtime::ShutdownExecutor: Send, Sync, Unpin, Debug;
+    epicycle::context::Context: Send, Sync, Unpin, Clone, Debug, Default;
+    epicycle::context::LocalKey<u8>: Send, Sync, Unpin, Debug;
+    epicycle::context::AccessError: Send, Sync, Debug, Display, std::error::Error, Clone, Copy, PartialEq;
+    epicycle::context::Scope<u8, std::future::Ready<SendOnly>>: Send;
+    epicycle::context::InContext<std::future::Ready<SendOnly>>: Send;
     TimeoutError: Send, Sync, Unpin, Debug, Display, std::error::Error, Clone, PartialEq;
     ErrorContext: Send, Sync, Debug, Display;
     Outcome: Send, Sync, Copy, Eq, Debug;

@@ -485,6 +485,9 @@ common::flavours! {
             let (a, b) = (spawn(async {}), spawn(async {}));
             assert_ne!(format!("{:?}", a.name()), format!("{:?}", b.name()));
             assert!(format!("{:?}", a.name()).contains("Task-"));
+            let number = |task: Task<()>| task.name().strip_prefix("Task-").unwrap().parse::<u64>().unwrap();
+            let numbers: Vec<u64> = (0..3000).map(|i| number(if i % 2 == 0 { spawn(async {}) } else { spawn_local(async {}) })).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "increasing, on one thread");
         });
     }
 

@@ -23,7 +23,7 @@ use super::turn::{EVENTS_LOOKING, EVENTS_PARKING};
 use super::watch::Watches;
 use crate::primitive::deque::Worker;
 use crate::task::{
-    Builder, Event, Handle, Kind, NewTask, Once, ReadyHandle, Schedule, Task, TimerHandle, spawn_cell, start_eagerly,
+    Builder, Event, Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell, try_run_eagerly,
 };
 
 pub(crate) struct LoopCore {
@@ -173,7 +173,11 @@ impl LoopCore {
         let (task, handle) = self.new_pinned(future, Kind::Task, true, options.name, location);
         self.remote.observer().tell(|| Event::TaskSpawned { task: task.id() });
         match handle {
-            Some(handle) if options.eager => start_eagerly::<PinnedHome>(self.home().target(), handle),
+            Some(handle) if options.eager => {
+                if let Err(handle) = try_run_eagerly(handle) {
+                    self.ready.push_pinned(handle);
+                }
+            }
             Some(handle) => self.ready.push_pinned(handle),
             None => {}
         }

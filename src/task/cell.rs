@@ -227,18 +227,14 @@ pub(crate) fn launch_eagerly<F: Future, S: Schedule>(future: F, home: S, new: Ne
     }
     let handle = ReadyHandle::new(task);
     if task.bind(home) {
-        start_eagerly::<S>(home.target(), handle);
+        if let Err(handle) = eager::try_run(handle) {
+            // Not run, so the cell is still there.
+            S::push(home.target(), handle);
+        }
     } else {
         drop(handle);
     }
     task
-}
-
-/// Runs the handle on this thread, or queues it if the stack is deep.
-pub(crate) fn start_eagerly<S: Schedule>(target: S::Target, handle: ReadyHandle) {
-    if let Err(handle) = eager::try_run(handle) {
-        S::push(target, handle);
-    }
 }
 
 /// Makes a cell and queues it. A task enters its live list first; if that is closed, the future is dropped instead and the

@@ -23,7 +23,7 @@ impl Drop for Level {
 }
 
 /// Runs the handle here and now. Gives it back if the stack is deep: then it is to be queued.
-pub(super) fn try_run(handle: ReadyHandle) -> Result<(), ReadyHandle> {
+pub(crate) fn try_run(handle: ReadyHandle) -> Result<(), ReadyHandle> {
     let depth = DEPTH.get();
     if depth == MAX_DEPTH {
         return Err(handle);

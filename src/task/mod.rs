@@ -44,7 +44,8 @@ pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::{Callbacks, Once};
-pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell, start_eagerly};
+pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell};
+pub(crate) use eager::try_run as try_run_eagerly;
 pub(crate) use handle::{ReadyHandle, discard};
 pub(crate) use instrument::Observer;
 pub(crate) use live::LiveList;
