@@ -144,7 +144,8 @@ impl RuntimeHandle {
         &self.anchor.shared.handles
     }
 
-    /// The tasks that have not ended, loop by loop. Each loop's part is of one moment.
+    /// The tasks that have not ended, loop by loop, the futures of `block_on` among them. Each loop's part is of one moment. What
+    /// was posted by [`LoopHandle::spawn_local`] is there once its loop has built it.
     ///
     /// Counterpart: asyncio's `all_tasks`.
     ///

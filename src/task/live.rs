@@ -157,7 +157,8 @@ impl LiveList {
         self.inner.lock().closed = true;
     }
 
-    /// Asks every task but the futures of `block_on` to be cancelled; `ended` is called when one has ended. Returns how many there are.
+    /// Asks every task but the futures of `block_on` to be cancelled; `ended` is called when one has ended. Returns how many
+    /// there are.
     pub(crate) fn cancel_tasks(&self, ended: &Arc<dyn Fn() + Send + Sync>) -> usize {
         let tasks: Vec<_> = {
             let mut inner = self.inner.lock();

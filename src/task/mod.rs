@@ -11,8 +11,8 @@
 //! | the caller's | `Task<T>`, `Handle`, `TimerHandle` | yes | cancel, look; `Task` takes the output |
 //!
 //! *Who may touch what, when* (all of it argued from the state word, `state.rs`):
-//! 1. The future: only the holder of the ready handle, from `start` to `suspend` or `complete`. A one-shot's closure: only
-//!    who set `CLAIMED`.
+//! 1. The future, and the cell's context: only the holder of the ready handle, from `start` to `suspend` or `complete`. A
+//!    one-shot's closure: only who set `CLAIMED`.
 //! 2. The output: written by the runner before `COMPLETE`; afterwards the `Task<T>`'s if `JOIN` was set then, else the
 //!    completer's.
 //! 3. The join slot: the `Task<T>`'s while `JOIN_WAKER` is unset; once set, the completer's from the moment of `COMPLETE`.
