@@ -31,21 +31,50 @@ impl<T, F: FnOnce() -> T> Future for Once<F> {
     }
 }
 
+/// The done-callbacks of a task that has not ended, in the order of registration, each with its number.
+#[derive(Default)]
+pub(super) struct Registered {
+    last: u32,
+    list: Vec<(u32, DoneCallback)>,
+}
+
+impl Registered {
+    pub(super) fn add(&mut self, callback: DoneCallback) -> u32 {
+        self.last = self.last.wrapping_add(1);
+        self.list.push((self.last, callback));
+        self.last
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Option<DoneCallback> {
+        let at = self.list.iter().position(|(this, _)| *this == number)?;
+        Some(self.list.remove(at).1)
+    }
+
+    /// All that are there. Numbers go on from where they are.
+    pub(super) fn take(&mut self) -> Self {
+        Self { last: self.last, list: std::mem::take(&mut self.list) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
 /// The done-callbacks of a task that has ended.
 pub(crate) struct Callbacks {
-    callbacks: Vec<DoneCallback>,
+    callbacks: Registered,
     outcome: Outcome,
     pub(crate) location: &'static Location<'static>,
 }
 
 impl Callbacks {
-    pub(super) fn new(callbacks: Vec<DoneCallback>, outcome: Outcome, location: &'static Location<'static>) -> Self {
+    pub(super) fn new(callbacks: Registered, outcome: Outcome, location: &'static Location<'static>) -> Self {
         Self { callbacks, outcome, location }
     }
 
     /// Calls them in the order of their registration; each one's panic is reported and keeps none of the others from running.
     pub(crate) fn call(self, report: impl Fn(&ErrorContext)) {
-        for callback in self.callbacks {
+        for (_, callback) in self.callbacks.list {
             if let Err(payload) = catch(|| callback(self.outcome)) {
                 let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
                 context.location = Some(self.location);

@@ -16,9 +16,10 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::Waker;
 
+use super::callback::Registered;
 use super::id::Id;
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
@@ -61,13 +62,16 @@ const NOTHING: u8 = 2;
 struct Extra {
     location: &'static Location<'static>,
     name: Option<String>,
-    callbacks: Mutex<Vec<DoneCallback>>,
+    callbacks: Mutex<Registered>,
+    /// Nobody wants to hear of a panic of it.
+    quiet: AtomicBool,
 }
 
 impl Extra {
     /// As an `origin`.
     fn origin(location: &'static Location<'static>, name: Option<String>) -> *mut () {
-        let extra = Box::new(Extra { location, name, callbacks: Mutex::new(Vec::new()) });
+        let callbacks = Mutex::new(Registered::default());
+        let extra = Box::new(Extra { location, name, callbacks, quiet: AtomicBool::new(false) });
         Box::into_raw(extra).cast::<()>().map_addr(|address| address | EXTRA)
     }
 }
@@ -91,7 +95,7 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
-    deliver: unsafe fn(RawTask, Vec<DoneCallback>, Outcome),
+    deliver: unsafe fn(RawTask, Registered, Outcome),
     report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
     free: unsafe fn(RawTask),
 }
@@ -361,18 +365,24 @@ impl RawTask {
         home.live().is_none_or(|live| live.bind(self))
     }
 
-    /// Registers a done-callback; on a complete task it is queued at once.
-    pub(super) fn add_done_callback(self, callback: DoneCallback) {
+    /// Registers a done-callback; on a complete task it is queued at once. The number is unique in this task.
+    pub(super) fn add_done_callback(self, callback: DoneCallback) -> u32 {
         let header = self.header();
-        header.extra().callbacks.lock().push(callback);
+        let number = header.extra().callbacks.lock().add(callback);
         if header.state.set_callbacks() {
             self.deliver_callbacks();
         }
+        number
+    }
+
+    /// Takes a done-callback out, unless it is queued already or gone.
+    pub(super) fn remove_done_callback(self, number: u32) -> Option<DoneCallback> {
+        self.header().existing_extra()?.callbacks.lock().remove(number)
     }
 
     /// Queues whatever callbacks are in the list. Only when complete.
     fn deliver_callbacks(self) {
-        let callbacks = std::mem::take(&mut *self.header().extra().callbacks.lock());
+        let callbacks = self.header().extra().callbacks.lock().take();
         if !callbacks.is_empty() {
             // SAFETY: the right types are in the table.
             unsafe { (self.header().vtable.deliver)(self, callbacks, self.header().outcome()) }
@@ -453,6 +463,16 @@ impl Header {
         }
         // SAFETY: with the mark it is a box that is freed with the cell.
         Origin::Extra(unsafe { &*origin.map_addr(|address| address & !EXTRA).cast_const().cast() })
+    }
+
+    pub(super) fn hush(&self) {
+        // Ordering: Relaxed: the Task is given up after it, which releases it to whoever completes.
+        self.extra().quiet.store(true, Ordering::Relaxed);
+    }
+
+    fn is_quiet(&self) -> bool {
+        // Ordering: Relaxed, as in `hush`; or the reader is the thread that wrote it.
+        self.existing_extra().is_some_and(|extra| extra.quiet.load(Ordering::Relaxed))
     }
 
     fn existing_extra(&self) -> Option<&Extra> {

@@ -120,7 +120,33 @@ impl<T> Task<T> {
     /// Has `callback` called when the task ends, as a handle of its own in the next turn, in the order of registration; on
     /// a task that has ended already, too.
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
-        self.join.raw().add_done_callback(Box::new(callback));
+        self.watch(callback);
+    }
+
+    /// As [`add_done_callback`](Self::add_done_callback); the number is for [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, callback: impl FnOnce(Outcome) + Send + 'static) -> u32 {
+        self.join.raw().add_done_callback(Box::new(callback))
+    }
+
+    /// Takes back what [`watch`](Self::watch) registered, unless it is queued already.
+    pub(crate) fn unwatch(&self, number: u32) {
+        drop(self.join.raw().remove_done_callback(number));
+    }
+
+    /// The output of a task that has ended, whatever is left of the budget. Once.
+    pub(crate) fn take_output(&mut self) -> Option<Result<T, JoinError>> {
+        if !self.done() {
+            return None;
+        }
+        match self.join.poll(&Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => unreachable!("the task is done"),
+        }
+    }
+
+    /// Lets go of the task; should it panic, or have panicked, nobody is told.
+    pub(crate) fn detach_quietly(self) {
+        self.join.raw().header().hush();
     }
 
     /// Ties the task's life to the returned value: dropping that cancels the task.

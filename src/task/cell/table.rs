@@ -11,9 +11,9 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::super::callback::Callbacks;
+use super::super::callback::{Callbacks, Registered};
 use super::super::id;
-use super::super::join::{DoneCallback, JoinError, Outcome};
+use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
 use super::super::{Event, ReadyHandle, Schedule, drop_payload};
@@ -240,6 +240,9 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
                     Kind::Callback => "Exception in callback",
                     Kind::Task | Kind::Job => "Task exception was never retrieved",
                 };
+                if task.header().is_quiet() {
+                    return drop_payload(payload);
+                }
                 report_panic::<F, S>(task, message, payload);
             }
         }
@@ -276,7 +279,7 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
 }
 
 /// Queues one callback that calls them all in order.
-unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Vec<DoneCallback>, outcome: Outcome) {
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Registered, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
     home.deliver(Callbacks::new(callbacks, outcome, task.header().location()));
