@@ -47,7 +47,10 @@ mod loom_tests;
 
 pub use cancel::{CancelScope, Cancelled};
 pub use event_loop::{EventLoop, LoopHandle, LoopStopped};
-pub use future::{GroupError, TaskGroup};
+pub use future::{
+    CancelledError, GroupError, InvalidStateError, Promise, PromiseError, ReturnWhen, TaskGroup, as_completed,
+    as_completed_tasks, gather, gather_local, gather_tasks, shield, try_gather, wait,
+};
 pub use runtime::{Builder, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
 pub use task::{ErrorContext, Event, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle};

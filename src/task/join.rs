@@ -104,7 +104,7 @@ impl<T> Task<T> {
 
     /// Whether the task has ended because it was cancelled.
     pub fn cancelled(&self) -> bool {
-        self.done() && self.join.raw().header().outcome() == Outcome::Cancelled
+        self.done() && self.outcome() == Outcome::Cancelled
     }
 
     /// Its id.
@@ -121,6 +121,11 @@ impl<T> Task<T> {
     /// a task that has ended already, too.
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
         self.watch(callback);
+    }
+
+    /// How it ended; only when done.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.join.raw().header().outcome()
     }
 
     /// As [`add_done_callback`](Self::add_done_callback); the number is for [`unwatch`](Self::unwatch).
