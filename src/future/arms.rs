@@ -26,9 +26,15 @@ pin_project! {
     /// A future that cannot fail, for a list of those that may.
     #[derive(Debug)]
     pub struct Unfailing<F> {
-        /// The future.
         #[pin]
-        pub future: F,
+        future: F,
+    }
+}
+
+impl<F> Unfailing<F> {
+    /// Around `future`.
+    pub fn new(future: F) -> Self {
+        Self { future }
     }
 }
 

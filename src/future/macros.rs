@@ -60,7 +60,7 @@ macro_rules! try_join {
         )
     };
     (@future [unfailing] $future:expr) => {
-        $crate::future::__private::Unfailing { future: ::core::future::IntoFuture::into_future($future) }
+        $crate::future::__private::Unfailing::new(::core::future::IntoFuture::into_future($future))
     };
     (@future [fallible] $future:expr) => {
         ::core::future::IntoFuture::into_future($future)
