@@ -133,3 +133,26 @@ impl<W: Watch> fmt::Debug for Wait<W> {
         f.debug_struct("Wait").field("tasks", &self.watched.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(epicycle_loom)))]
+mod tests {
+    use super::*;
+    use crate::spawn;
+
+    /// A callback that stayed would keep its tally: with a task that lives long, one for each wait.
+    #[test]
+    fn waits_that_end_or_are_dropped_leave_no_callback_behind() {
+        crate::run(async {
+            let (task, done) = (spawn(std::future::pending::<()>()), spawn(async {}));
+            let dropped = wait([&task], ReturnWhen::AllCompleted);
+            let ended = wait([&task, &done], ReturnWhen::FirstCompleted);
+            let mut tallies = vec![Arc::downgrade(&dropped.tally), Arc::downgrade(&ended.tally)];
+            drop(dropped);
+            assert_eq!(ended.await.1.len(), 1);
+            let late = wait([&task], ReturnWhen::AllCompleted).timeout(Duration::from_millis(1));
+            tallies.push(Arc::downgrade(&late.tally));
+            assert_eq!(late.await.1.len(), 1);
+            assert!(tallies.iter().all(|tally| tally.upgrade().is_none()));
+        });
+    }
+}
