@@ -25,7 +25,7 @@ pub trait Children: Sized {
     type Results;
 
     #[doc(hidden)]
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
     /// Has all ends counted; those that have happened, at once.
     #[doc(hidden)]
     fn watch(&self, tally: &Arc<Tally>);
@@ -57,7 +57,7 @@ impl<T> Children for Vec<Task<T>> {
     type Values = Vec<T>;
     type Results = Vec<Result<T, JoinError>>;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         Vec::len(self)
     }
 
@@ -90,12 +90,12 @@ impl<T> Children for Vec<Task<T>> {
 
 macro_rules! tuples {
     ($($n:literal: $($T:ident $at:tt),*;)+) => {$(
-        #[allow(unused_variables, unused_mut, non_snake_case)]
+        #[allow(unused_variables, unused_mut, clippy::unused_unit)]
         impl<$($T),*> Children for ($(Task<$T>,)*) {
             type Values = ($($T,)*);
             type Results = ($(Result<$T, JoinError>,)*);
 
-            fn len(&self) -> usize {
+            fn count(&self) -> usize {
                 $n
             }
 

@@ -186,7 +186,7 @@ impl<C: Children> Gather<C> {
     /// Once all children are there.
     pub(super) fn begin(self) -> Self {
         if let Some(children) = &self.children {
-            self.tally.set_total(children.len());
+            self.tally.set_total(children.count());
             children.watch(&self.tally);
         }
         self
@@ -249,7 +249,7 @@ impl<C: Children> Drop for Gather<C> {
 
 impl<C: Children> fmt::Debug for Gather<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gather").field("children", &self.children.as_ref().map(C::len)).finish_non_exhaustive()
+        f.debug_struct("Gather").field("children", &self.children.as_ref().map(C::count)).finish_non_exhaustive()
     }
 }
 

@@ -137,12 +137,13 @@ impl<W: Watch> fmt::Debug for Wait<W> {
 #[cfg(all(test, not(epicycle_loom)))]
 mod tests {
     use super::*;
-    use crate::spawn;
+    use crate::runtime::run;
+    use crate::scheduler::spawn;
 
     /// A callback that stayed would keep its tally: with a task that lives long, one for each wait.
     #[test]
     fn waits_that_end_or_are_dropped_leave_no_callback_behind() {
-        crate::run(async {
+        run(async {
             let (task, done) = (spawn(std::future::pending::<()>()), spawn(async {}));
             let dropped = wait([&task], ReturnWhen::AllCompleted);
             let ended = wait([&task, &done], ReturnWhen::FirstCompleted);

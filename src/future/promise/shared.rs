@@ -55,11 +55,13 @@ pub(super) enum Waiting<T> {
     Callback(Callback<T>),
 }
 
+type Queue<T> = fn(&Home, Arc<Shared<T>>, Vec<Callback<T>>);
+
 /// How callbacks get to the queue. The function is chosen where a callback is registered, for there `T` is known to be
 /// `Send`, so that it may go along.
 pub(super) struct Delivery<T> {
     home: Home,
-    queue: fn(&Home, Arc<Shared<T>>, Vec<Callback<T>>),
+    queue: Queue<T>,
 }
 
 impl<T> Clone for Delivery<T> {
@@ -289,12 +291,12 @@ fn call<T>(shared: &Arc<Shared<T>>, callbacks: Vec<Callback<T>>) {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let inner = self.inner.get_mut();
-        let State::Exception(exception) = &inner.state else { return };
-        if inner.retrieved {
-            return;
-        }
-        let exception = exception.clone();
+        let inner = self.lock();
+        let exception = match &inner.state {
+            State::Exception(exception) if !inner.retrieved => exception.clone(),
+            _ => return,
+        };
+        drop(inner);
         let mut context = ErrorContext::new("Future exception was never retrieved");
         // Where a panic's text would stand. Showing it is user code.
         context.panic = match catch(|| exception.to_string()) {
