@@ -572,7 +572,10 @@ common::flavours! {
         let (set, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let called = Arc::new(AtomicUsize::new(0));
         for round in 0..50usize {
-            let promise = rt.block_on(async { Promise::new() });
+            let handle = rt.handle();
+            let entered = handle.enter();
+            let promise = Promise::new();
+            drop(entered);
             let setters: Vec<_> = (0..3)
                 .map(|n| {
                     let (promise, set, cancelled) = (promise.clone(), set.clone(), cancelled.clone());

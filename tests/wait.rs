@@ -144,7 +144,7 @@ common::flavours! {
             let flag = Flag::new();
             let task = |n: usize| {
                 let flag = flag.clone();
-                spawn(async move { if n % 2 == 0 { flag.wait().await } n })
+                spawn(async move { if n & 1 == 0 { flag.wait().await } n })
             };
             let mut tasks: Vec<_> = (0..6).map(task).collect();
             eventually_async("the odd ones are done", || tasks.iter().filter(|task| task.done()).count() == 3).await;

@@ -1,9 +1,9 @@
 //! Counts the ends of tasks, and wakes whoever waits for enough of them: what gather, wait, as_completed and shield have in common.
 //!
-//! *Invariant.* Each watched task counts once, by its done-callback: a handle of its own, so that with one loop the turns are
-//! asyncio's. A callback that is dropped uncalled, as after the end of its runtime, counts too: nobody waits for ever.
+//! *Invariant.* Each watched task counts once, by its done-callback: with one loop a handle of its own, so that the turns are
+//! asyncio's; with several, as it ends. A callback that is dropped uncalled, as after the end of its runtime, counts too: nobody waits for ever.
 //!
-//! *Threads.* Any: the callbacks run wherever their tasks' loops have them run. *Ordering.* The lock's.
+//! *Threads.* Any: wherever the tasks end. *Ordering.* The lock's.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

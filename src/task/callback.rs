@@ -31,23 +31,40 @@ impl<T, F: FnOnce() -> T> Future for Once<F> {
     }
 }
 
-/// The done-callbacks of a task that has not ended, in the order of registration, each with its number.
+/// The done-callbacks of a task that has not ended, in the order of registration.
 #[derive(Default)]
 pub(super) struct Registered {
     last: u32,
-    list: Vec<(u32, DoneCallback)>,
+    list: Vec<Entry>,
+}
+
+struct Entry {
+    number: u32,
+    /// Not a user's: it only counts, and wakes whoever waits for the count.
+    counts: bool,
+    callback: DoneCallback,
 }
 
 impl Registered {
-    pub(super) fn add(&mut self, callback: DoneCallback) -> u32 {
+    pub(super) fn add(&mut self, callback: DoneCallback, counts: bool) -> u32 {
         self.last = self.last.wrapping_add(1);
-        self.list.push((self.last, callback));
+        self.list.push(Entry { number: self.last, counts, callback });
         self.last
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<DoneCallback> {
-        let at = self.list.iter().position(|(this, _)| *this == number)?;
-        Some(self.list.remove(at).1)
+        let at = self.list.iter().position(|entry| entry.number == number)?;
+        Some(self.list.remove(at).callback)
+    }
+
+    /// Takes out those that only count, if there are any.
+    pub(super) fn take_counting(&mut self) -> Option<Self> {
+        if !self.list.iter().any(|entry| entry.counts) {
+            return None;
+        }
+        let (counting, users) = std::mem::take(&mut self.list).into_iter().partition(|entry| entry.counts);
+        self.list = users;
+        Some(Self { last: self.last, list: counting })
     }
 
     /// All that are there. Numbers go on from where they are.
@@ -74,7 +91,7 @@ impl Callbacks {
 
     /// Calls them in the order of their registration; each one's panic is reported and keeps none of the others from running.
     pub(crate) fn call(self, report: impl Fn(&ErrorContext)) {
-        for (_, callback) in self.callbacks.list {
+        for Entry { callback, .. } in self.callbacks.list {
             if let Err(payload) = catch(|| callback(self.outcome)) {
                 let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
                 context.location = Some(self.location);

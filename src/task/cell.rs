@@ -365,10 +365,11 @@ impl RawTask {
         home.live().is_none_or(|live| live.bind(self))
     }
 
-    /// Registers a done-callback; on a complete task it is queued at once. The number is unique in this task.
-    pub(super) fn add_done_callback(self, callback: DoneCallback) -> u32 {
+    /// Registers a done-callback; on a complete task it is queued at once. The number is unique in
+    /// this task. `counts`: it is the engine's own and only counts.
+    pub(super) fn add_done_callback(self, callback: DoneCallback, counts: bool) -> u32 {
         let header = self.header();
-        let number = header.extra().callbacks.lock().add(callback);
+        let number = header.extra().callbacks.lock().add(callback, counts);
         if header.state.set_callbacks() {
             self.deliver_callbacks();
         }

@@ -120,7 +120,7 @@ impl<T> Task<T> {
     /// Has `callback` called when the task ends, as a handle of its own in the next turn, in the order of registration; on
     /// a task that has ended already, too.
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
-        self.watch(callback);
+        self.join.raw().add_done_callback(Box::new(callback), false);
     }
 
     /// How it ended; only when done.
@@ -128,9 +128,10 @@ impl<T> Task<T> {
         self.join.raw().header().outcome()
     }
 
-    /// As [`add_done_callback`](Self::add_done_callback); the number is for [`unwatch`](Self::unwatch).
+    /// As [`add_done_callback`](Self::add_done_callback), for a callback that only counts and wakes: in a runtime of several loops
+    /// it may be called as the task ends, under no lock. The number is for [`unwatch`](Self::unwatch).
     pub(crate) fn watch(&self, callback: impl FnOnce(Outcome) + Send + 'static) -> u32 {
-        self.join.raw().add_done_callback(Box::new(callback))
+        self.join.raw().add_done_callback(Box::new(callback), true)
     }
 
     /// Takes back what [`watch`](Self::watch) registered, unless it is queued already.

@@ -278,11 +278,17 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
     unsafe { task.cell::<F, S>() }.home.is_home()
 }
 
-/// Queues one callback that calls them all in order.
-unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Registered, outcome: Outcome) {
+/// Queues one callback that calls them all in order. Where no order of turns is promised, those that only count do so at once.
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Registered, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    home.deliver(Callbacks::new(callbacks, outcome, task.header().location()));
+    let location = task.header().location();
+    if let Some(counting) = home.has_peers().then(|| callbacks.take_counting()).flatten() {
+        Callbacks::new(counting, outcome, location).call(|context| home.report(context));
+    }
+    if !callbacks.is_empty() {
+        home.deliver(Callbacks::new(callbacks, outcome, location));
+    }
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
