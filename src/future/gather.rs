@@ -21,7 +21,8 @@ use crate::task::{JoinError, Task};
 /// [`try_gather`](crate::try_gather). For all outcomes, whatever they are:
 /// [`return_exceptions`](Gather::return_exceptions). A fixed number of futures of several kinds: [`gather!`](crate::gather!).
 ///
-/// Given [`Task`]s, it awaits each of them in a task of its own; [`gather_tasks`] takes them over instead.
+/// A [`Task`] among `futures` is a future like any other: it is awaited in a task of its own, gives a `Result`, and is not cancelled but
+/// detached when that one is. [`gather_tasks`] takes tasks over instead.
 ///
 /// *Cancel safety.* Dropping the [`Gather`] cancels the children that have not ended.
 ///
