@@ -7,7 +7,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::remote::{PinnedHome, Remote};
-use crate::task::{Handle, Kind, NewTask, Once, Task, launch};
+use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
 
 /// One loop, for any thread: posts callbacks and builds `!Send` tasks there.
 ///
@@ -51,8 +51,22 @@ impl LoopHandle {
     /// Counterpart: asyncio's `loop.call_soon_threadsafe`.
     #[track_caller]
     pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
-        let new = self.new_task(Kind::Callback, Location::caller());
+        self.call_soon_from(callback, Location::caller())
+    }
+
+    /// The same on behalf of `location`.
+    pub(crate) fn call_soon_from(
+        &self,
+        callback: impl FnOnce() + Send + 'static,
+        location: &'static Location<'static>,
+    ) -> Handle {
+        let new = self.new_task(Kind::Callback, location);
         launch(Once::new(callback), self.home(), new).into_handle()
+    }
+
+    /// Tells the loop's exception handler.
+    pub(crate) fn report(&self, context: &ErrorContext) {
+        self.remote.report(context);
     }
 
     /// Has `make` called on this loop, and the future it returns run there for good: it need not be `Send`. On a closed

@@ -1,9 +1,48 @@
-//! Futures made of tasks.
+//! Futures made of tasks and of each other: promises, gathering, waiting, shielding, racing.
+//!
+//! | asyncio | Tokio | here |
+//! |---|---|---|
+//! | `loop.create_future()`, `Future` | `sync::oneshot` | [`Promise`] |
+//! | `gather(*aws)` | - | [`gather`](gather()), [`gather!`](crate::gather!), [`try_gather`], [`gather_local`], [`gather_tasks`] |
+//! | `wait(tasks)` | - | [`wait`] |
+//! | `as_completed(aws)` | `task::JoinSet` | [`as_completed`], [`as_completed_tasks`] |
+//! | `shield(aw)` | - | [`shield`] |
+//! | `TaskGroup` | `task::JoinSet` | [`TaskGroup`], [`LocalGroup`] |
+//! | - | `join!`, `try_join!`, `select!` | [`join!`](crate::join!), [`try_join!`](crate::try_join!), [`select!`](crate::select!) |
+//!
+//! *Invariant.* What completes somewhere makes ready who waits for it, and never runs it. *Threads.* Any. *Ordering.* The locks'.
 
 #![forbid(unsafe_code)]
 
+mod arms;
+mod as_completed;
+mod children;
+mod error;
+mod gather;
 mod local_group;
+mod macros;
+mod promise;
+mod shield;
+mod tally;
 mod task_group;
+mod try_gather;
+mod wait;
 
+pub use as_completed::{AsCompleted, AsCompletedInTime, as_completed, as_completed_tasks};
+pub use children::Children;
+pub use error::{CancelledError, Exception, InvalidStateError, PromiseError};
+pub use gather::{Gather, GatherAll, gather, gather_local, gather_tasks};
 pub use local_group::LocalGroup;
+pub use promise::{CallbackId, Promise, SharedPromise};
+pub use shield::{Shield, shield};
+pub use tally::Watch;
 pub use task_group::{ChildError, GroupError, GroupHandle, Policy, ScopeOutput, StartError, TaskGroup, TaskStatus};
+pub use try_gather::{TryGather, TryGatherError, try_gather};
+pub use wait::{ReturnWhen, Wait, wait};
+
+/// For the macros.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::arms::{Branch, Cons, Either, Else, Joined, Nil, Unfailing, join, select};
+    pub use super::gather::{Argument, Spawn, gather_children};
+}

@@ -239,6 +239,10 @@ impl Schedule for StealableHome {
         Some(&self.0.shared.options.observer)
     }
 
+    fn has_peers(&self) -> bool {
+        self.0.shared.has_peers()
+    }
+
     fn deliver(&self, callbacks: Callbacks) {
         let new = NewTask {
             kind: Kind::Callback,

@@ -31,21 +31,67 @@ impl<T, F: FnOnce() -> T> Future for Once<F> {
     }
 }
 
+/// The done-callbacks of a task that has not ended, in the order of registration.
+#[derive(Default)]
+pub(super) struct Registered {
+    last: u32,
+    list: Vec<Entry>,
+}
+
+struct Entry {
+    number: u32,
+    /// Not a user's: it only counts, and wakes whoever waits for the count.
+    counts: bool,
+    callback: DoneCallback,
+}
+
+impl Registered {
+    pub(super) fn add(&mut self, callback: DoneCallback, counts: bool) -> u32 {
+        self.last = self.last.wrapping_add(1);
+        self.list.push(Entry { number: self.last, counts, callback });
+        self.last
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Option<DoneCallback> {
+        let at = self.list.iter().position(|entry| entry.number == number)?;
+        Some(self.list.remove(at).callback)
+    }
+
+    /// Takes out those that only count, if there are any.
+    pub(super) fn take_counting(&mut self) -> Option<Self> {
+        if !self.list.iter().any(|entry| entry.counts) {
+            return None;
+        }
+        let (counting, users) = std::mem::take(&mut self.list).into_iter().partition(|entry| entry.counts);
+        self.list = users;
+        Some(Self { last: self.last, list: counting })
+    }
+
+    /// All that are there. Numbers go on from where they are.
+    pub(super) fn take(&mut self) -> Self {
+        Self { last: self.last, list: std::mem::take(&mut self.list) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
 /// The done-callbacks of a task that has ended.
 pub(crate) struct Callbacks {
-    callbacks: Vec<DoneCallback>,
+    callbacks: Registered,
     outcome: Outcome,
     pub(crate) location: &'static Location<'static>,
 }
 
 impl Callbacks {
-    pub(super) fn new(callbacks: Vec<DoneCallback>, outcome: Outcome, location: &'static Location<'static>) -> Self {
+    pub(super) fn new(callbacks: Registered, outcome: Outcome, location: &'static Location<'static>) -> Self {
         Self { callbacks, outcome, location }
     }
 
     /// Calls them in the order of their registration; each one's panic is reported and keeps none of the others from running.
     pub(crate) fn call(self, report: impl Fn(&ErrorContext)) {
-        for callback in self.callbacks {
+        for Entry { callback, .. } in self.callbacks.list {
             // Each in a context of its own: that of its registration, if there was one, is in the box.
             let call = || context::Context::new().run(|| callback(self.outcome));
             if let Err(payload) = catch(call) {

@@ -16,9 +16,10 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::Waker;
 
+use super::callback::Registered;
 use super::context::{self, Context};
 use super::eager;
 use super::id::{self, Id};
@@ -78,7 +79,9 @@ const NOTHING: u8 = 2;
 struct Extra {
     location: &'static Location<'static>,
     name: Option<String>,
-    callbacks: Mutex<Vec<DoneCallback>>,
+    callbacks: Mutex<Registered>,
+    /// Nobody wants to hear of a panic of it.
+    quiet: AtomicBool,
     /// The cell's context while it does not run; belongs to who may touch the future.
     context: UnsafeCell<Context>,
 }
@@ -86,8 +89,10 @@ struct Extra {
 impl Extra {
     /// As an `origin`.
     fn origin(location: &'static Location<'static>, name: Option<String>, context: Context) -> *mut () {
+        let callbacks = Mutex::new(Registered::default());
+        let quiet = AtomicBool::new(false);
         let context = UnsafeCell::new(context);
-        let extra = Box::new(Extra { location, name, callbacks: Mutex::new(Vec::new()), context });
+        let extra = Box::new(Extra { location, name, callbacks, quiet, context });
         Box::into_raw(extra).cast::<()>().map_addr(|address| address | EXTRA)
     }
 }
@@ -111,7 +116,7 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
-    deliver: unsafe fn(RawTask, Vec<DoneCallback>, Outcome),
+    deliver: unsafe fn(RawTask, Registered, Outcome),
     report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
     free: unsafe fn(RawTask),
 }
@@ -427,18 +432,25 @@ impl RawTask {
         home.live().is_none_or(|live| live.bind(self))
     }
 
-    /// Registers a done-callback; on a complete task it is queued at once.
-    pub(super) fn add_done_callback(self, callback: DoneCallback) {
+    /// Registers a done-callback; on a complete task it is queued at once. The number is unique in
+    /// this task. `counts`: it is the engine's own and only counts.
+    pub(super) fn add_done_callback(self, callback: DoneCallback, counts: bool) -> u32 {
         let header = self.header();
-        header.extra().callbacks.lock().push(callback);
+        let number = header.extra().callbacks.lock().add(callback, counts);
         if header.state.set_callbacks() {
             self.deliver_callbacks();
         }
+        number
+    }
+
+    /// Takes a done-callback out, unless it is queued already or gone.
+    pub(super) fn remove_done_callback(self, number: u32) -> Option<DoneCallback> {
+        self.header().existing_extra()?.callbacks.lock().remove(number)
     }
 
     /// Queues whatever callbacks are in the list. Only when complete.
     fn deliver_callbacks(self) {
-        let callbacks = std::mem::take(&mut *self.header().extra().callbacks.lock());
+        let callbacks = self.header().extra().callbacks.lock().take();
         if !callbacks.is_empty() {
             // SAFETY: the right types are in the table.
             unsafe { (self.header().vtable.deliver)(self, callbacks, self.header().outcome()) }
@@ -570,6 +582,16 @@ impl Header {
         }
         // SAFETY: with the mark it is a box that is freed with the cell.
         Origin::Extra(unsafe { &*origin.map_addr(|address| address & !EXTRA).cast_const().cast() })
+    }
+
+    pub(super) fn hush(&self) {
+        // Ordering: Relaxed: the Task is given up after it, which releases it to whoever completes.
+        self.extra().quiet.store(true, Ordering::Relaxed);
+    }
+
+    fn is_quiet(&self) -> bool {
+        // Ordering: Relaxed, as in `hush`; or the reader is the thread that wrote it.
+        self.existing_extra().is_some_and(|extra| extra.quiet.load(Ordering::Relaxed))
     }
 
     fn existing_extra(&self) -> Option<&Extra> {

@@ -110,7 +110,7 @@ impl<T> Task<T> {
 
     /// Whether the task has ended because it was cancelled.
     pub fn cancelled(&self) -> bool {
-        self.done() && self.join.raw().header().outcome() == Outcome::Cancelled
+        self.done() && self.outcome() == Outcome::Cancelled
     }
 
     /// Its id.
@@ -132,7 +132,39 @@ impl<T> Task<T> {
         } else {
             Box::new(callback)
         };
-        self.join.raw().add_done_callback(callback);
+        self.join.raw().add_done_callback(callback, false);
+    }
+
+    /// How it ended; only when done.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.join.raw().header().outcome()
+    }
+
+    /// As [`add_done_callback`](Self::add_done_callback), for a callback that only counts and wakes: in a runtime of several loops
+    /// it may be called as the task ends, under no lock. The number is for [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, callback: impl FnOnce(Outcome) + Send + 'static) -> u32 {
+        self.join.raw().add_done_callback(Box::new(callback), true)
+    }
+
+    /// Takes back what [`watch`](Self::watch) registered, unless it is queued already.
+    pub(crate) fn unwatch(&self, number: u32) {
+        drop(self.join.raw().remove_done_callback(number));
+    }
+
+    /// The output of a task that has ended, whatever is left of the budget. Once.
+    pub(crate) fn take_output(&mut self) -> Option<Result<T, JoinError>> {
+        if !self.done() {
+            return None;
+        }
+        match self.join.poll(&Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => unreachable!("the task is done"),
+        }
+    }
+
+    /// Lets go of the task; should it panic, or have panicked, nobody is told.
+    pub(crate) fn detach_quietly(self) {
+        self.join.raw().header().hush();
     }
 
     /// Ties the task's life to the returned value: dropping that cancels the task.

@@ -168,7 +168,7 @@ impl LiveList {
         };
         for task in &tasks {
             let ended = ended.clone();
-            task.add_done_callback(Box::new(move |_| ended()));
+            task.add_done_callback(Box::new(move |_| ended()), false);
             task.cancel();
         }
         tasks.len()

@@ -75,6 +75,10 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     fn observer(&self) -> Option<&Observer> {
         None
     }
+    /// Whether several loops serve it, so that turns cannot be counted.
+    fn has_peers(&self) -> bool {
+        false
+    }
     /// Queues a callback: done-callbacks go through the queue, they are never called in place.
     fn deliver(&self, callbacks: Callbacks);
     /// Last resort for errors that nobody can be handed.

@@ -5,6 +5,7 @@
 //! | `sleep(d)` | `time::sleep` | [`sleep`], [`sleep_until`], [`Sleep`] |
 //! | - | `time::interval` | [`interval`], [`interval_at`], [`Interval`] |
 //! | `timeout(d)`, `timeout_at(t)` | `time::timeout`, `timeout_at` | [`timeout`], [`timeout_at`], [`Timeout`] |
+//! | `timeout(d)` as a `Timeout` object | - | [`timeout_scope`], [`TimeoutScope`] |
 //! | `wait_for(task, d)` | - | [`wait_for`] |
 //!
 //! Nothing here fires early. Time is [`std::time::Instant`]; there is no clock of our own to convert from, and no
@@ -19,10 +20,12 @@
 #![forbid(unsafe_code)]
 
 mod interval;
+mod scope;
 mod sleep;
 mod timeout;
 
 pub use interval::{Interval, MissedTickBehavior, interval, interval_at};
+pub use scope::{ScopedTimeout, TimeoutScope, timeout_scope};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 

@@ -250,6 +250,12 @@ pub async fn wait_for<T>(task: Task<T>, limit: Duration) -> Result<Result<T, Joi
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutError(());
 
+impl TimeoutError {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the time limit was reached")

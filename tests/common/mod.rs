@@ -470,7 +470,7 @@ impl Reports {
 /// A callback that reschedules itself runs once per turn, and nothing that is queued later can get before it: with it at
 /// the front of the queue, a difference of two readings is the exact number of turns between them.
 #[derive(Clone, Default)]
-pub struct Turns(std::rc::Rc<Cell<usize>>);
+pub struct Turns(std::rc::Rc<Cell<usize>>, std::rc::Rc<Cell<bool>>);
 
 impl Turns {
     pub fn start(event_loop: &EventLoop) -> Turns {
@@ -481,9 +481,16 @@ impl Turns {
 
     fn again(self, event_loop: &EventLoop) {
         event_loop.call_soon(move || {
-            self.0.set(self.0.get() + 1);
-            self.again(&EventLoop::current());
+            if !self.1.get() {
+                self.0.set(self.0.get() + 1);
+                self.again(&EventLoop::current());
+            }
         });
+    }
+
+    /// Counts no more, and lets the loop come to rest.
+    pub fn stop(&self) {
+        self.1.set(true);
     }
 
     pub fn count(&self) -> usize {
@@ -570,4 +577,30 @@ pub fn thread_info(tid: u64) -> Option<ThreadInfo> {
 /// compares two of these belongs in a binary of its own or must retry.
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map(|dir| dir.count()).unwrap_or(0)
+}
+
+// ---------------------------------------------------------------------------------------------------- one loop
+
+/// Runs `body` twice: on a loop of its own, and on loop 0 of a runtime with one loop. With one loop the order is asyncio's exactly,
+/// so these tests may count turns.
+#[track_caller]
+pub fn on_one_loop(body: impl AsyncFn(EventLoop)) {
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        event_loop.run_until_complete(body(event_loop.clone())).unwrap();
+        event_loop.close();
+        let rt = Runtime::builder().worker_threads(1).build().unwrap();
+        rt.block_on(async { body(EventLoop::current()).await });
+    });
+}
+
+/// The number of turns that `work` takes, begun at the start of a turn.
+pub async fn turns_of(event_loop: &EventLoop, work: impl Future) -> usize {
+    let turns = Turns::start(event_loop);
+    epicycle::yield_now().await;
+    epicycle::yield_now().await;
+    let before = turns.count();
+    work.await;
+    turns.stop();
+    turns.count() - before
 }

@@ -11,9 +11,9 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::super::callback::Callbacks;
+use super::super::callback::{Callbacks, Registered};
 use super::super::context;
-use super::super::join::{DoneCallback, JoinError, Outcome};
+use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
 use super::super::{Event, ReadyHandle, Schedule, drop_payload};
@@ -265,6 +265,9 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
                     Kind::Callback | Kind::Watch => "Exception in callback",
                     Kind::Task | Kind::Root | Kind::Job => "Task exception was never retrieved",
                 };
+                if task.header().is_quiet() {
+                    return drop_payload(payload);
+                }
                 report_panic::<F, S>(task, message, payload);
             }
         }
@@ -300,11 +303,17 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
     unsafe { task.cell::<F, S>() }.home.is_home()
 }
 
-/// Queues one callback that calls them all in order.
-unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, callbacks: Vec<DoneCallback>, outcome: Outcome) {
+/// Queues one callback that calls them all in order. Where no order of turns is promised, those that only count do so at once.
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Registered, outcome: Outcome) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    home.deliver(Callbacks::new(callbacks, outcome, task.header().location()));
+    let location = task.header().location();
+    if let Some(counting) = home.has_peers().then(|| callbacks.take_counting()).flatten() {
+        Callbacks::new(counting, outcome, location).call(|context| home.report(context));
+    }
+    if !callbacks.is_empty() {
+        home.deliver(Callbacks::new(callbacks, outcome, location));
+    }
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
