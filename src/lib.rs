@@ -53,7 +53,7 @@ pub use future::{
 };
 pub use runtime::{Builder, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, spawn, spawn_local, yield_now};
-pub use task::{ErrorContext, Event, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle};
+pub use task::{ErrorContext, Event, FutureId, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle};
 pub use time::{TimeoutError, timeout, timeout_at, wait_for};
 
 #[cfg(doctest)]

@@ -169,7 +169,7 @@ fn spawn(
         }
         Poll::Pending
     });
-    let idle = core.spawn_idle(run, location);
+    let idle = core.spawn_reader(run, location);
     if watch.readiness.poll(&Context::from_waker(&idle.waker), direction).is_ready() {
         idle.waker.wake_by_ref();
     }

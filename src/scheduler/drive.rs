@@ -22,7 +22,7 @@ use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{EventLoop, LoopCore, Remote, current};
-use crate::task::{ErrorContext, catch};
+use crate::task::{ErrorContext, Event, Outcome, catch};
 
 /// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
 const GUEST: usize = usize::MAX;
@@ -64,6 +64,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     shared.call_hook(&shared.options.on_thread_start, index);
     shared.start_watch(shared.idle.enter());
     let worker = Worker::new(shared.clone(), core.clone());
+    shared.options.observer.tell(|| Event::RunStart { on: index });
     while !shared.is_closing() {
         let _ = worker.run_once(|| false, || ControlFlow::Continue(()));
     }
@@ -71,6 +72,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     close_loop(&shared, &core);
     // What the hook wakes is no longer queued here.
     drop(on_loop);
+    shared.options.observer.tell(|| Event::RunStop { on: index });
     shared.call_hook(&shared.options.on_thread_stop, index);
     drop(in_runtime);
 }
@@ -124,6 +126,16 @@ impl<F: Future> Root<'_, F> {
         self.result.is_some()
     }
 
+    /// Polls once, on the loop whose root it is; true when done.
+    fn step_on(&mut self, core: &LoopCore, waker: &Waker) -> bool {
+        let was_done = self.is_done();
+        let is_done = self.step(waker);
+        if let (false, Some(result)) = (was_done, &self.result) {
+            core.tell_root_ended(if result.is_ok() { Outcome::Completed } else { Outcome::Panicked });
+        }
+        is_done
+    }
+
     /// Polls once; true when done.
     fn step(&mut self, waker: &Waker) -> bool {
         if self.result.is_none() {
@@ -137,7 +149,16 @@ impl<F: Future> Root<'_, F> {
         self.is_done()
     }
 
-    /// Drops the future, while the thread still drives its loop. A panic of its destructor is the caller's.
+    /// The end of a stay on a loop. If the future is done it is dropped, while the thread still drives the loop. A panic of its
+    /// destructor is the caller's.
+    fn leave(&mut self, core: &LoopCore) {
+        if self.is_done() {
+            self.drop_future();
+        } else {
+            core.tell_root_ended(Outcome::Cancelled);
+        }
+    }
+
     fn drop_future(&mut self) {
         if let Err(payload) = catch(|| self.future.set(None)) {
             self.result = Some(Err(payload));
@@ -199,17 +220,21 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
     let (core, worker) = enter_loop_0(shared, queue);
     let in_runtime = context::work_for(Anchor::new(shared, 0));
     let on_loop = current::enter(core.clone());
+    let observer = &shared.options.observer;
+    observer.tell(|| Event::RunStart { on: 0 });
     let idle = core.spawn_root(location);
-    idle.waker.wake_by_ref();
     if shared.has_peers() {
         while !shared.is_closing() && !root.is_done() {
             let _ = worker.run_once(
                 || false,
-                || match root.step(&idle.waker) {
+                || match root.step_on(&core, &idle.waker) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 },
             );
+        }
+        if root.is_done() {
+            core.tell_root_callback();
         }
     } else {
         while !shared.is_closing() && !core.take_stop() {
@@ -219,24 +244,26 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
                 || shared.is_closing(),
                 || {
                     // As in asyncio: the root's completion queues a callback that stops the loop.
-                    if !root.is_done() && root.step(&idle.waker) {
+                    if !root.is_done() && root.step_on(&core, &idle.waker) {
                         let stopped = core.clone();
-                        core.call_soon(move || stopped.stop());
+                        core.call_soon(move || {
+                            stopped.tell_root_callback();
+                            stopped.stop();
+                        });
                     }
                     ControlFlow::Continue(())
                 },
             );
         }
     }
-    if root.is_done() {
-        root.drop_future();
-    }
+    root.leave(&core);
     idle.task.cancel();
     drop(idle);
     leave_loop_0(shared, &core, &worker, || {
         drop(on_loop);
         drop(in_runtime);
     });
+    observer.tell(|| Event::RunStop { on: 0 });
 }
 
 fn enter_loop_0(shared: &Arc<Shared>, queue: Queue) -> (Rc<LoopCore>, Worker) {
@@ -336,8 +363,9 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     let in_runtime = context::work_for(anchor.clone());
     let on_loop = current::enter(core.clone());
     shared.tenancy.add_guest(remote.clone());
+    let observer = &shared.options.observer;
+    observer.tell(|| Event::RunStart { on: remote.index() });
     let idle = core.spawn_root(location);
-    idle.waker.wake_by_ref();
     while !root.is_done() && !shared.is_closing() {
         run_guest(shared, &core, root, &idle.waker);
         if root.is_done() {
@@ -350,8 +378,9 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
         }
     }
     if root.is_done() {
-        root.drop_future();
+        core.tell_root_callback();
     }
+    root.leave(&core);
     shared.tenancy.remove_guest(&remote);
     idle.task.cancel();
     drop(idle);
@@ -361,6 +390,7 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     drop(remote.inbox().close());
     drop(on_loop);
     drop(in_runtime);
+    observer.tell(|| Event::RunStop { on: remote.index() });
 }
 
 fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>, waker: &Waker) {
@@ -369,19 +399,23 @@ fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>
         // A closing loop wakes its timers before their time.
         return;
     }
-    let _ = core.run_ready(TurnLimit::NONE, || match root.step(waker) {
+    let _ = core.run_ready(TurnLimit::NONE, || match root.step_on(core, waker) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
 }
 
 fn sleep_as_guest(shared: &Shared, remote: &Remote) {
+    // Told outside: an instrument may park the thread, too, and would take the wake-up.
+    let (observer, on) = (&shared.options.observer, remote.index());
+    observer.tell(|| Event::Parked { on });
     remote.parker().publish();
     let may_drive = shared.tenancy.is_free();
     if remote.inbox().is_empty() && !shared.is_closing() && !may_drive {
         thread::park();
     }
     remote.parker().retract();
+    observer.tell(|| Event::Woke { on });
 }
 
 /// The guest drives loop 0 as well, its own loop and that one in turn.

@@ -16,8 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use super::context;
 use super::shared::{Anchor, OUTSIDE, StealableHome};
 use crate::task::{
-    Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, discard,
-    launch,
+    Callbacks, ErrorContext, Event, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch,
+    discard, launch,
 };
 
 pub(crate) struct Executor {
@@ -112,7 +112,11 @@ impl Executor {
     fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
         let entered = context::work_for(anchor.clone());
         while let Some(job) = self.next_job(id, anchor.shared.options.executor_keep_alive) {
-            job.run();
+            let observer = &anchor.shared.options.observer;
+            match observer.is_on() {
+                false => job.run(),
+                true => run_told(job, observer),
+            }
         }
         drop(entered);
         self.ended.notify_all();
@@ -181,6 +185,16 @@ impl Executor {
             let _ = thread.join();
         }
     }
+}
+
+/// Runs a job, and tells of it.
+#[cold]
+fn run_told(job: ReadyHandle, observer: &Observer) {
+    let work = job.witness().work();
+    observer.tell(|| Event::HandleStarted { on: usize::MAX, work });
+    let began = Instant::now();
+    job.run();
+    observer.tell(|| Event::HandleEnded { on: usize::MAX, work, took: began.elapsed() });
 }
 
 /// The scheduler of executor jobs.

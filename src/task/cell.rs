@@ -19,12 +19,12 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::Waker;
 
-use super::callback::Registered;
-use super::id::Id;
+use super::callback::{Callbacks, Registered};
+use super::id::{self, Id};
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
 use super::state::{Cancel, State, Wake};
-use super::{ErrorContext, Event, ReadyHandle, Schedule};
+use super::{ErrorContext, Event, Observer, ReadyHandle, Schedule, TaskKind, Work, is_observed};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
 
@@ -33,10 +33,25 @@ use crate::primitive::{Mutex, UnsafeCell};
 pub(crate) enum Kind {
     /// A future, polled until it is ready.
     Task,
+    /// The engine's own: a handle that has a driver poll its root future. Told of by the driver, as the task that the root is.
+    Root,
+    /// The engine's own: calls a reader's or writer's callback.
+    Reader,
     /// A closure of the executor: runs once, and once started cannot be cancelled.
     Job,
     /// A closure of `call_soon` and friends: the same without a result.
     Callback,
+}
+
+impl Kind {
+    fn is_one_shot(self) -> bool {
+        matches!(self, Kind::Job | Kind::Callback)
+    }
+
+    /// Whether code inside it is inside a task.
+    fn is_task_or_job(self) -> bool {
+        matches!(self, Kind::Task | Kind::Root | Kind::Job)
+    }
 }
 
 pub(crate) struct Header {
@@ -70,8 +85,7 @@ struct Extra {
 impl Extra {
     /// As an `origin`.
     fn origin(location: &'static Location<'static>, name: Option<String>) -> *mut () {
-        let callbacks = Mutex::new(Registered::default());
-        let extra = Box::new(Extra { location, name, callbacks, quiet: AtomicBool::new(false) });
+        let extra = Box::new(Extra { location, name, callbacks: Mutex::default(), quiet: AtomicBool::new(false) });
         Box::into_raw(extra).cast::<()>().map_addr(|address| address | EXTRA)
     }
 }
@@ -95,7 +109,8 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
-    deliver: unsafe fn(RawTask, Registered, Outcome),
+    deliver: unsafe fn(RawTask, Callbacks),
+    observer: unsafe fn(RawTask) -> Option<*const Observer>,
     report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
     free: unsafe fn(RawTask),
 }
@@ -208,12 +223,11 @@ pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -
     // SAFETY: just made with these types.
     let home = unsafe { &task.cell::<F, S>().home };
     let bound = !binds || task.bind(home);
-    if let (true, Some(observer)) = (binds, home.observer()) {
-        observer.tell(|| Event::TaskSpawned { task: task.header().id });
-    }
+    task.tell_spawned();
     let target = home.target();
     let handle = ReadyHandle::new(task);
     if bound {
+        handle.tell_queued();
         S::push(target, handle);
     } else {
         drop(handle);
@@ -307,6 +321,48 @@ impl RawTask {
         unsafe { (self.header().vtable.run)(self) }
     }
 
+    // ---- telling ---------------------------------------------------------------------------------------------------
+
+    /// Tells the instrument of the cell's runtime, if there is one. The cell is alive.
+    #[inline]
+    pub(super) fn tell(self, event: impl FnOnce() -> Event) {
+        if is_observed() {
+            self.tell_now(event());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_now(self, event: Event) {
+        // SAFETY: the right types are in the table; the observer lives as long as the scheduler that the cell holds, and whoever
+        // calls keeps the cell.
+        if let Some(observer) = unsafe { (self.header().vtable.observer)(self).map(|observer| &*observer) } {
+            observer.tell(|| event);
+        }
+    }
+
+    /// Of a task or job that was just made.
+    #[inline]
+    pub(crate) fn tell_spawned(self) {
+        if is_observed() {
+            self.tell_spawned_now();
+        }
+    }
+
+    #[cold]
+    fn tell_spawned_now(self) {
+        let header = self.header();
+        let kind = match header.kind {
+            Kind::Root => TaskKind::Root,
+            Kind::Task if header.pinned => TaskKind::Pinned,
+            Kind::Task => TaskKind::Stealable,
+            Kind::Job => TaskKind::Job,
+            Kind::Callback | Kind::Reader => return,
+        };
+        let parent = id::try_id();
+        self.tell(|| Event::TaskSpawned { task: header.id, parent, kind, location: header.location() });
+    }
+
     // ---- cancelling ------------------------------------------------------------------------------------------------
 
     /// `Task::cancel` and `Handle::cancel`: true if it will not, or no longer, produce its own output.
@@ -329,7 +385,7 @@ impl RawTask {
 
     fn request_cancel(self) -> Cancel {
         let header = self.header();
-        if header.kind == Kind::Task {
+        if !header.kind.is_one_shot() {
             return header.state.cancel();
         }
         let cancel = header.state.cancel_one_shot(|now| {
@@ -369,7 +425,10 @@ impl RawTask {
     /// this task. `counts`: it is the engine's own and only counts.
     pub(super) fn add_done_callback(self, callback: DoneCallback, counts: bool) -> u32 {
         let header = self.header();
-        let number = header.extra().callbacks.lock().add(callback, counts);
+        let callbacks = &header.extra().callbacks;
+        let number = callbacks.lock().number();
+        self.tell(|| Event::CallbackAdded { task: header.id, number });
+        callbacks.lock().add(number, callback, counts);
         if header.state.set_callbacks() {
             self.deliver_callbacks();
         }
@@ -383,10 +442,12 @@ impl RawTask {
 
     /// Queues whatever callbacks are in the list. Only when complete.
     fn deliver_callbacks(self) {
-        let callbacks = self.header().extra().callbacks.lock().take();
+        let header = self.header();
+        let callbacks = header.extra().callbacks.lock().take();
         if !callbacks.is_empty() {
+            let callbacks = Callbacks::new(callbacks, header.id, header.outcome(), header.location());
             // SAFETY: the right types are in the table.
-            unsafe { (self.header().vtable.deliver)(self, callbacks, self.header().outcome()) }
+            unsafe { (header.vtable.deliver)(self, callbacks) }
         }
     }
 }
@@ -394,6 +455,15 @@ impl RawTask {
 impl Header {
     pub(super) fn id(&self) -> Id {
         self.id
+    }
+
+    /// What a handle of the cell runs.
+    pub(super) fn work(&self) -> Work {
+        match self.kind {
+            Kind::Task | Kind::Root => Work::Task(self.id),
+            Kind::Job => Work::Job(self.id),
+            Kind::Callback | Kind::Reader => Work::Callback(self.id),
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -404,7 +474,12 @@ impl Header {
     }
 
     pub(super) fn is_task(&self) -> bool {
-        self.kind == Kind::Task
+        matches!(self.kind, Kind::Task | Kind::Root)
+    }
+
+    /// Queued or running, or complete.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.load().is_ready()
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -500,7 +575,7 @@ impl Header {
 
     pub(super) fn context(&self, message: &str) -> ErrorContext {
         let mut context = ErrorContext::new(message);
-        if self.kind != Kind::Callback {
+        if self.kind.is_task_or_job() {
             context.task = Some((self.id, self.name()));
         }
         context.location = Some(self.location());

@@ -13,9 +13,9 @@ use std::mem;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::ErrorContext;
-use super::cell::RawTask;
+use super::cell::{RawTask, TaskRef};
 use super::waker;
+use super::{ErrorContext, Event, Id, Work, is_observed, try_id};
 use crate::primitive::MODELLED;
 
 /// The right to run a cell once: what queues hold.
@@ -34,14 +34,53 @@ impl ReadyHandle {
         task.run();
     }
 
-    /// Whose it is, for a report.
-    pub(crate) fn context(&self) -> ErrorContext {
-        self.0.header().context("")
+    /// Keeps the cell for who wants to say later whose handle it was.
+    pub(crate) fn witness(&self) -> Witness {
+        Witness(self.0.new_ref())
+    }
+
+    /// Before it is pushed.
+    #[inline]
+    pub(crate) fn tell_queued(&self) {
+        if is_observed() {
+            self.tell_queued_by(None);
+        }
+    }
+
+    /// The same for one that a waker made.
+    #[inline]
+    pub(super) fn tell_woken(&self) {
+        if is_observed() {
+            self.tell_queued_by(Some(try_id()));
+        }
+    }
+
+    #[cold]
+    fn tell_queued_by(&self, waker: Option<Option<Id>>) {
+        let work = self.0.header().work();
+        if let (Work::Task(task), Some(by)) = (work, waker) {
+            self.0.tell(|| Event::Woken { task, by });
+        }
+        self.0.tell(|| Event::HandleQueued { work });
     }
 
     /// Whether it may be moved to another thread, or dropped there.
     pub(crate) fn may_travel(&self) -> bool {
         self.0.may_travel()
+    }
+}
+
+/// A counted reference to the cell of a handle that runs.
+pub(crate) struct Witness(TaskRef);
+
+impl Witness {
+    pub(crate) fn work(&self) -> Work {
+        self.0.header().work()
+    }
+
+    /// Whose it is, for a report.
+    pub(crate) fn context(&self, message: &str) -> ErrorContext {
+        self.0.header().context(message)
     }
 }
 

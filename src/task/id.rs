@@ -46,6 +46,14 @@ impl Id {
         NEXT.set(next + 1);
         Self(NonZeroU64::MIN.saturating_add(next))
     }
+
+    pub(super) fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
 }
 
 impl fmt::Debug for Id {
@@ -85,12 +93,12 @@ pub fn try_id() -> Option<Id> {
 }
 
 /// Says that this thread is inside task `id` until the guard goes.
-pub(super) fn enter(id: Option<Id>) -> Entered {
+pub(crate) fn enter(id: Option<Id>) -> Entered {
     // A model's threads take turns on one real thread, whose own this is.
     Entered(CURRENT.replace(if MODELLED { None } else { id }))
 }
 
-pub(super) struct Entered(Option<Id>);
+pub(crate) struct Entered(Option<Id>);
 
 impl Drop for Entered {
     fn drop(&mut self) {

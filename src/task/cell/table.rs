@@ -11,12 +11,12 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::super::callback::{Callbacks, Registered};
+use super::super::callback::Callbacks;
 use super::super::id;
 use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
-use super::super::{Event, ReadyHandle, Schedule, drop_payload};
+use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed};
 use super::{Cell, FUTURE, Kind, NOTHING, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
 
@@ -32,6 +32,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         set_join_waker: set_join_waker::<F, S>,
         is_home: is_home::<F, S>,
         deliver: deliver::<F, S>,
+        observer: observer::<F, S>,
         report: report_panic::<F, S>,
         free: free::<F, S>,
     }
@@ -41,14 +42,16 @@ unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
     // The target holds what the push needs: once pushed, the cell may be gone.
     // SAFETY: the table's types.
     let target = unsafe { task.cell::<F, S>() }.home.target();
-    S::push(target, ReadyHandle::new(task));
+    let handle = ReadyHandle::new(task);
+    handle.tell_woken();
+    S::push(target, handle);
 }
 
 unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
-    let _inside = id::enter((cell.header.kind != Kind::Callback).then_some(cell.header.id));
-    if cell.header.kind != Kind::Task {
+    let _inside = id::enter(cell.header.kind.is_task_or_job().then_some(cell.header.id));
+    if cell.header.kind.is_one_shot() {
         // SAFETY: as for this function.
         return unsafe { run_one_shot::<F, S>(task) };
     }
@@ -143,16 +146,26 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
-    tell_end(cell);
     if cell.header.state.is_forgotten() {
+        tell_end(task);
         // SAFETY: rule 2, and the only reference is the runtime's, which is given up here.
         unsafe { drop_output::<F, S>(task) };
         return task.free();
     }
+    // Only now is it known whether a cancel wins. With an instrument the cell is kept until that was told.
+    let kept = is_observed().then(|| task.new_ref());
     match cell.header.state.complete() {
-        Complete::Released => return,
-        // SAFETY: complete; the runtime's reference is still held.
-        Complete::Tell => unsafe { tell::<F, S>(task) },
+        Complete::Released => {
+            if kept.is_some() {
+                tell_end(task);
+            }
+            return;
+        }
+        Complete::Tell => {
+            tell_end(task);
+            // SAFETY: complete; the runtime's reference is still held.
+            unsafe { tell::<F, S>(task) }
+        }
         Complete::CancelWon => {
             // A panic is not silenced by a cancel that came during the same poll.
             if cell.header.outcome() == Outcome::Completed {
@@ -162,6 +175,7 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
                 unsafe { cell.put(Err(JoinError::cancelled())) };
                 drop_reporting::<F, S>(task, lost);
             }
+            tell_end(task);
             let _ = cell.header.state.complete_cancelled();
             // SAFETY: as above.
             unsafe { tell::<F, S>(task) }
@@ -170,17 +184,18 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     task.drop_ref();
 }
 
-fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
-    let header = &cell.header;
-    if let (true, Some(observer)) = (header.kind != Kind::Callback, cell.home.observer()) {
-        observer.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
+/// Of a task or job whose outcome stands and that is still held. A root's end is told by its driver, who has the output.
+fn tell_end(task: RawTask) {
+    let header = task.header();
+    if matches!(header.kind, Kind::Task | Kind::Job) {
+        task.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
     }
 }
 
 /// Drops the future with the right to it and completes as cancelled, or as panicked if the destructor did. Keeps the
 /// runtime's reference.
 pub(super) fn finish_drop(task: RawTask) {
-    let _inside = id::enter((task.header().kind != Kind::Callback).then_some(task.header().id));
+    let _inside = id::enter(task.header().kind.is_task_or_job().then_some(task.header().id));
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
         let payload = (task.header().vtable.drop_future)(task).err();
@@ -197,7 +212,7 @@ unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, payload: Optio
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
-    tell_end(cell);
+    tell_end(task);
     let _ = cell.header.state.complete_cancelled();
     // SAFETY: complete; the runtime's reference is still held.
     unsafe { tell::<F, S>(task) }
@@ -237,8 +252,8 @@ unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
         Some(Err(error)) => {
             if let Ok(payload) = error.try_into_panic() {
                 let message = match task.header().kind {
-                    Kind::Callback => "Exception in callback",
-                    Kind::Task | Kind::Job => "Task exception was never retrieved",
+                    Kind::Callback | Kind::Reader => "Exception in callback",
+                    Kind::Task | Kind::Root | Kind::Job => "Task exception was never retrieved",
                 };
                 if task.header().is_quiet() {
                     return drop_payload(payload);
@@ -279,16 +294,20 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
 }
 
 /// Queues one callback that calls them all in order. Where no order of turns is promised, those that only count do so at once.
-unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Registered, outcome: Outcome) {
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Callbacks) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    let location = task.header().location();
     if let Some(counting) = home.has_peers().then(|| callbacks.take_counting()).flatten() {
-        Callbacks::new(counting, outcome, location).call(|context| home.report(context));
+        counting.call(home.observer().unwrap_or(&Observer::default()), |context| home.report(context));
     }
     if !callbacks.is_empty() {
-        home.deliver(Callbacks::new(callbacks, outcome, location));
+        home.deliver(callbacks);
     }
+}
+
+unsafe fn observer<F: Future, S: Schedule>(task: RawTask) -> Option<*const Observer> {
+    // SAFETY: the table's types.
+    unsafe { task.cell::<F, S>() }.home.observer().map(std::ptr::from_ref)
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
