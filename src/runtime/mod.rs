@@ -6,6 +6,7 @@
 mod builder;
 mod handle;
 mod metrics;
+mod tree;
 
 use std::fmt;
 use std::io;
