@@ -224,10 +224,12 @@ pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -
     let home = unsafe { &task.cell::<F, S>().home };
     let bound = !binds || task.bind(home);
     task.tell_spawned();
+    if bound {
+        task.tell_queued();
+    }
     let target = home.target();
     let handle = ReadyHandle::new(task);
     if bound {
-        handle.tell_queued();
         S::push(target, handle);
     } else {
         drop(handle);
@@ -339,6 +341,31 @@ impl RawTask {
         if let Some(observer) = unsafe { (self.header().vtable.observer)(self).map(|observer| &*observer) } {
             observer.tell(|| event);
         }
+    }
+
+    /// Before its ready handle is pushed.
+    #[inline]
+    pub(super) fn tell_queued(self) {
+        if is_observed() {
+            self.tell_queued_now(None);
+        }
+    }
+
+    /// The same by a waker.
+    #[inline]
+    pub(super) fn tell_woken(self) {
+        if is_observed() {
+            self.tell_queued_now(Some(id::try_id()));
+        }
+    }
+
+    #[cold]
+    fn tell_queued_now(self, waker: Option<Option<Id>>) {
+        let work = self.header().work();
+        if let (Work::Task(task), Some(by)) = (work, waker) {
+            self.tell(|| Event::Woken { task, by });
+        }
+        self.tell(|| Event::HandleQueued { work });
     }
 
     /// Of a task or job that was just made.

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::cell::{RawTask, TaskRef};
 use super::waker;
-use super::{ErrorContext, Event, Id, Work, is_observed, try_id};
+use super::{ErrorContext, Work};
 use crate::primitive::MODELLED;
 
 /// The right to run a cell once: what queues hold.
@@ -42,26 +42,7 @@ impl ReadyHandle {
     /// Before it is pushed.
     #[inline]
     pub(crate) fn tell_queued(&self) {
-        if is_observed() {
-            self.tell_queued_by(None);
-        }
-    }
-
-    /// The same for one that a waker made.
-    #[inline]
-    pub(super) fn tell_woken(&self) {
-        if is_observed() {
-            self.tell_queued_by(Some(try_id()));
-        }
-    }
-
-    #[cold]
-    fn tell_queued_by(&self, waker: Option<Option<Id>>) {
-        let work = self.0.header().work();
-        if let (Work::Task(task), Some(by)) = (work, waker) {
-            self.0.tell(|| Event::Woken { task, by });
-        }
-        self.0.tell(|| Event::HandleQueued { work });
+        self.0.tell_queued();
     }
 
     /// Whether it may be moved to another thread, or dropped there.

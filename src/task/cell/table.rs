@@ -39,12 +39,11 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
 }
 
 unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
+    task.tell_woken();
     // The target holds what the push needs: once pushed, the cell may be gone.
     // SAFETY: the table's types.
     let target = unsafe { task.cell::<F, S>() }.home.target();
-    let handle = ReadyHandle::new(task);
-    handle.tell_woken();
-    S::push(target, handle);
+    S::push(target, ReadyHandle::new(task));
 }
 
 unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
@@ -185,9 +184,10 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
 }
 
 /// Of a task or job whose outcome stands and that is still held. A root's end is told by its driver, who has the output.
+#[inline]
 fn tell_end(task: RawTask) {
     let header = task.header();
-    if matches!(header.kind, Kind::Task | Kind::Job) {
+    if is_observed() && matches!(header.kind, Kind::Task | Kind::Job) {
         task.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
     }
 }
