@@ -17,7 +17,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, ThreadId};
 
 use crate::event_loop::park::Unblock;
-use crate::task::{Callbacks, ErrorContext, Kind, LiveList, NewTask, ReadyHandle, Schedule};
+use crate::task::{Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, ReadyHandle, Schedule};
 
 /// Explores `model`: every interleaving with at most two preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 pub(super) fn check(model: impl Fn() + Send + Sync + 'static) {
@@ -169,7 +169,10 @@ impl Hub {
     /// Calls the callbacks that were queued; returns how many deliveries there were.
     pub(super) fn call_back(&self) -> usize {
         let callbacks = std::mem::take(&mut *self.callbacks.lock().unwrap());
-        callbacks.into_iter().map(|callbacks| callbacks.call(|context| panic!("{context}"))).count()
+        callbacks
+            .into_iter()
+            .map(|callbacks| callbacks.call(&Observer::default(), |context| panic!("{context}")))
+            .count()
     }
 
     /// Refuses and drops handles from now on.

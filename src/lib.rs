@@ -54,7 +54,9 @@ pub use future::{
 };
 pub use runtime::{Builder, Runner, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_local, yield_now};
-pub use task::{ErrorContext, Event, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle, current_task};
+pub use task::{
+    ErrorContext, Event, FutureId, Handle, Instrument, JoinError, JoinHandle, Task, TimerHandle, current_task,
+};
 pub use time::{TimeoutError, timeout, timeout_at, wait_for};
 
 #[cfg(doctest)]

@@ -1,11 +1,16 @@
-//! Debug mode: slow handles are reported with what they are and where they came from.
+//! Debug mode: slow handles are reported with what they are and where they came from, those that do not end while they run.
 
 mod common;
 
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use epicycle::{EventLoop, Runtime};
+use common::{Flavour, Gate, Reports, eventually, eventually_async};
+use epicycle::{ErrorContext, EventLoop, Runtime};
 
 fn runtime(loops: usize, debug: bool) -> (Runtime, mpsc::Receiver<(String, Option<u32>)>) {
     let (sender, reports) = mpsc::channel();
@@ -15,7 +20,9 @@ fn runtime(loops: usize, debug: bool) -> (Runtime, mpsc::Receiver<(String, Optio
         .slow_callback_duration(Duration::from_millis(20))
         .exception_handler(move |context| {
             let line = context.location().map(|location| location.line());
-            sender.send((context.message().to_string(), line)).unwrap();
+            if context.message().starts_with("Executing") {
+                sender.send((context.message().to_string(), line)).unwrap();
+            }
         })
         .build()
         .unwrap();
@@ -66,66 +73,130 @@ fn s3_21_nothing_is_reported_out_of_debug_mode() {
     });
 }
 
-/// Keeps what it is told.
-#[derive(Clone, Default)]
-struct Recorder(std::sync::Arc<std::sync::Mutex<Vec<epicycle::Event>>>);
-
-impl epicycle::Instrument for Recorder {
-    fn event(&self, event: &epicycle::Event) {
-        self.0.lock().unwrap().push(*event);
-    }
+fn nap() {
+    thread::sleep(Duration::from_millis(25));
 }
 
-#[test]
-fn an_instrument_sees_a_task_from_spawn_to_end_in_order() {
-    use epicycle::{Event, task::Outcome};
-    common::with_timeout(|| {
-        let recorder = Recorder::default();
-        let rt = Runtime::builder().worker_threads(1).instrument(recorder.clone()).build().unwrap();
-        let (id, pinned, cancelled) = rt.block_on(async {
-            let task = epicycle::spawn(epicycle::yield_now());
-            let pinned = epicycle::spawn_local(async {});
-            let cancelled = epicycle::spawn(std::future::pending::<()>());
-            let ids = (task.id(), pinned.id(), cancelled.id());
-            task.await.unwrap();
-            pinned.await.unwrap();
-            cancelled.cancel();
-            cancelled.await.unwrap_err();
-            ids
+common::flavours! {
+    fn s1_09_each_kind_of_slow_handle_names_the_place_it_came_from(flavour: Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!()
+            .debug(true)
+            .slow_callback_duration(Duration::from_millis(20))
+            .exception_handler(reports.handler())
+            .build()
+            .unwrap();
+        let here = rt.loops()[0].clone();
+        let expected = rt.block_on(async {
+            let event_loop = EventLoop::current();
+            let mut lines = Vec::new();
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            std::io::Write::write_all(&mut theirs, b"x").unwrap();
+            let mut tasks = Vec::new();
+            let first = line!() + 1;
+            tasks.push(epicycle::spawn(async { nap() }));
+            tasks.push(epicycle::spawn_local(async { nap() }));
+            tasks.push(event_loop.spawn_local(async { nap() }));
+            tasks.push(here.spawn_local(|| async { nap() }));
+            tasks.push(rt.spawn(async { nap() }));
+            tasks.push(epicycle::task::Builder::new().spawn(async { nap() }));
+            event_loop.call_soon(nap);
+            event_loop.call_later(Duration::from_millis(1), nap);
+            here.call_soon_threadsafe(nap);
+            rt.call_soon_threadsafe(nap);
+            event_loop.add_reader(&ours, nap).unwrap();
+            lines.extend(first..line!());
+            for task in tasks {
+                task.await.unwrap();
+            }
+            let seen = |line| reports.all().iter().any(|report| is_slow(report) && at(report) == (file!(), line));
+            eventually_async("all are reported", || lines.iter().all(|line| seen(*line))).await;
+            event_loop.remove_reader(&ours);
+            lines.len()
         });
-        let events = recorder.0.lock().unwrap().clone();
-        let of = |task| -> Vec<Event> {
-            let is = |event: &&Event| match event {
-                Event::TaskSpawned { task: id } | Event::TaskEnded { task: id, .. } => *id == task,
-                Event::HandleStarted { task: id, .. } | Event::HandleEnded { task: id, .. } => *id == Some(task),
-                _ => false,
-            };
-            events.iter().filter(is).copied().collect()
+        assert_eq!(expected, 11);
+        assert_eq!(flavour.loops(), rt.loops().len());
+    }
+
+    fn s1_09_s3_21_a_slow_root_is_reported_with_the_place_of_block_on(flavour: Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!()
+            .debug(true)
+            .slow_callback_duration(Duration::from_millis(20))
+            .exception_handler(reports.handler())
+            .build()
+            .unwrap();
+        let (id, line) = (rt.block_on(async { (nap(), epicycle::task::id()).1 }), line!());
+        let report = reports.all().into_iter().find(is_slow).expect("a report");
+        assert_eq!((at(&report), report.task_id()), ((file!(), line), Some(id)));
+        assert_eq!(flavour.loops(), rt.loops().len());
+    }
+
+    fn s3_21_a_stuck_loop_is_reported_while_it_is_stuck(flavour: Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!()
+            .debug(true)
+            .slow_callback_duration(Duration::from_millis(10))
+            .exception_handler(reports.handler())
+            .build()
+            .unwrap();
+        let gate = Gate::new();
+        let _open = gate.open_on_drop();
+        let wait = gate.clone();
+        let is_inside = Arc::new(AtomicBool::new(false));
+        let inside = is_inside.clone();
+        let stuck = epicycle::task::Builder::new().name("heavy");
+        let is_early = |report: &ErrorContext| report.message().starts_with("Loop ");
+        let early = |n: usize| reports.all().iter().filter(|report| is_early(report)).count() >= n;
+        let guard = rt.handle();
+        let (task, line) = {
+            let _in_runtime = guard.enter();
+            (stuck.spawn(async move { inside.store(true, SeqCst); wait.wait() }), line!())
         };
-        let poll =
-            |task| [Event::HandleStarted { on: 0, task: Some(task) }, Event::HandleEnded { on: 0, task: Some(task) }];
-        let spawned = |task| Event::TaskSpawned { task };
-        let ended = |task, outcome| Event::TaskEnded { task, outcome };
-        let [begin, end] = poll(id);
-        assert_eq!(of(id), [spawned(id), begin, end, begin, ended(id, Outcome::Completed), end]);
-        let [begin, end] = poll(pinned);
-        assert_eq!(of(pinned), [spawned(pinned), begin, ended(pinned, Outcome::Completed), end]);
-        let [begin, end] = poll(cancelled);
-        let cancel = ended(cancelled, Outcome::Cancelled);
-        assert_eq!(of(cancelled), [spawned(cancelled), begin, end, begin, cancel, end]);
-    });
+        let id = task.id();
+        if flavour.loops() == 1 {
+            // Nobody is there to see it.
+            thread::scope(|scope| {
+                scope.spawn(|| rt.block_on(task).unwrap());
+                eventually("it runs", || is_inside.load(SeqCst));
+                thread::sleep(Duration::from_millis(50));
+                assert!(!early(1));
+                gate.open();
+            });
+        } else {
+            eventually("it is reported twice", || early(2));
+            let report = reports.all().into_iter().find(is_early).unwrap();
+            let text = report.message();
+            let index = report.loop_index().unwrap();
+            assert!(text.starts_with(&format!("Loop {index} has been executing <heavy> for ")), "{text}");
+            assert_eq!((report.task_id(), report.location().unwrap().line()), (Some(id), line));
+            assert!(!reports.all().iter().any(is_slow), "it has not ended");
+            gate.open();
+        }
+        eventually("its end is reported", || reports.all().iter().any(|report| is_slow(report) && report.task_id() == Some(id)));
+        let ends = reports.all().iter().filter(|report| is_slow(report) && report.task_id() == Some(id)).count();
+        assert_eq!(ends, 1);
+    }
+
+    fn s3_21_nothing_stuck_is_reported_out_of_debug_mode(flavour: Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!()
+            .debug(false)
+            .slow_callback_duration(Duration::from_millis(1))
+            .exception_handler(reports.handler())
+            .build()
+            .unwrap();
+        rt.block_on(async { epicycle::spawn(async { nap() }).await.unwrap() });
+        assert_eq!(flavour.loops(), rt.loops().len());
+        drop(rt);
+        assert!(reports.all().is_empty());
+    }
 }
 
-#[test]
-fn an_instrument_that_panics_harms_nobody() {
-    struct Bad;
-    impl epicycle::Instrument for Bad {
-        fn event(&self, _: &epicycle::Event) {
-            panic!("instrument");
-        }
-    }
-    common::with_timeout(|| {
-        let rt = Runtime::builder().worker_threads(2).instrument(Bad).build().unwrap();
-        assert_eq!(rt.block_on(async { epicycle::spawn(async { 1 }).await.unwrap() }), 1);
-    });
+fn is_slow(report: &ErrorContext) -> bool {
+    report.message().starts_with("Executing <")
+}
+
+fn at(report: &ErrorContext) -> (&'static str, u32) {
+    report.location().map_or(("", 0), |place: &'static Location<'static>| (place.file(), place.line()))
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{DropProbe, Flag, Flavour, OnDrop, Reports, eventually_async, loop_index, with_timeout};
-use epicycle::task::{self, Builder, Outcome};
+use epicycle::task::{self, Builder, Outcome, Work};
 use epicycle::time::sleep;
 use epicycle::{
     Event, EventLoop, Instrument, Runtime, Task, current_task, run_in_executor, spawn, spawn_local, yield_now,
@@ -42,7 +42,7 @@ struct Polls(Arc<AtomicUsize>);
 
 impl Instrument for Polls {
     fn event(&self, event: &Event) {
-        if let Event::HandleStarted { task: Some(_), .. } = event {
+        if let Event::HandleStarted { work: Work::Task(_), .. } = event {
             self.0.fetch_add(1, SeqCst);
         }
     }

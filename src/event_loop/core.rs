@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use mio::Events;
@@ -23,7 +24,8 @@ use super::turn::{EVENTS_LOOKING, EVENTS_PARKING};
 use super::watch::Watches;
 use crate::primitive::deque::Worker;
 use crate::task::{
-    Builder, Event, Handle, Kind, NewTask, Once, ReadyHandle, Task, TimerHandle, spawn_cell, try_run_eagerly,
+    Builder, Event, Handle, Id, Kind, NewTask, Once, Outcome, ReadyHandle, Task, TimerHandle, spawn_cell,
+    try_run_eagerly,
 };
 
 pub(crate) struct LoopCore {
@@ -50,6 +52,8 @@ pub(crate) struct LoopCore {
     pub(super) since: Cell<u32>,
     /// What a handle takes on average, in nanoseconds; 0: not known.
     pub(super) handle_nanos: Cell<u64>,
+    /// The root future's id as a task.
+    root: Cell<Option<Id>>,
 }
 
 impl LoopCore {
@@ -84,6 +88,7 @@ impl LoopCore {
             stride: Cell::new(1),
             since: Cell::new(0),
             handle_nanos: Cell::new(0),
+            root: Cell::new(None),
         })
     }
 
@@ -133,7 +138,7 @@ impl LoopCore {
     pub(crate) fn call_soon(&self, f: impl FnOnce() + 'static) -> Handle {
         let new = self.new_callback(true, Location::caller());
         let task = spawn_cell(Once::new(f), self.home(), new);
-        self.ready.push_pinned(task.into_ready());
+        self.push(task.into_ready());
         task.into_handle()
     }
 
@@ -171,17 +176,21 @@ impl LoopCore {
     {
         assert!(!self.is_closed(), "event loop is closed");
         let (task, handle) = self.new_pinned(future, Kind::Task, true, options.name, location);
-        self.remote.observer().tell(|| Event::TaskSpawned { task: task.id() });
         match handle {
             Some(handle) if options.eager => {
                 if let Err(handle) = try_run_eagerly(handle) {
-                    self.ready.push_pinned(handle);
+                    self.push(handle);
                 }
             }
-            Some(handle) => self.ready.push_pinned(handle),
+            Some(handle) => self.push(handle),
             None => {}
         }
         task
+    }
+
+    fn push(&self, handle: ReadyHandle) {
+        handle.tell_queued();
+        self.ready.push_pinned(handle);
     }
 
     /// A pinned task, and its ready handle if it is `queued` and the loop still takes tasks.
@@ -200,6 +209,7 @@ impl LoopCore {
         let new = NewTask { kind, pinned: true, queued, unbuilt: false, name, location };
         let raw = spawn_cell(future, self.home(), new);
         let bound = raw.bind(&self.home());
+        raw.tell_spawned();
         let handle = queued.then(|| raw.into_ready());
         let task = Task::new(raw);
         if bound {
@@ -213,29 +223,49 @@ impl LoopCore {
         (task, None)
     }
 
-    /// A pinned task that does not start by itself; `start` gets a waker for it.
-    pub(super) fn spawn_idle<F>(&self, future: F, kind: Kind, location: &'static Location<'static>) -> Idle
+    /// What calls a reader's callback: does not start by itself.
+    pub(super) fn spawn_reader<F>(&self, future: F, location: &'static Location<'static>) -> Idle
     where
         F: Future<Output = ()> + 'static,
     {
-        let (task, _) = self.new_pinned(future, kind, false, None, location);
+        let (task, _) = self.new_pinned(future, Kind::Watch, false, None, location);
         let waker = task.waker();
         Idle { task, waker }
     }
 
-    /// A handle that, whenever it runs, has the driver poll its root future; and the waker that queues it.
+    /// A handle that, whenever it runs, has the driver poll its root future; and the waker that queues it. It is queued.
     pub(crate) fn spawn_root(self: &Rc<Self>, location: &'static Location<'static>) -> Idle {
         let core = Rc::downgrade(self);
-        self.spawn_idle(
-            std::future::poll_fn(move |_| {
-                if let Some(core) = core.upgrade() {
-                    core.root_due.set(true);
-                }
-                std::task::Poll::Pending
-            }),
-            Kind::Root,
-            location,
-        )
+        let due = std::future::poll_fn(move |_| {
+            if let Some(core) = core.upgrade() {
+                core.root_due.set(true);
+            }
+            Poll::Pending
+        });
+        let (task, handle) = self.new_pinned(due, Kind::Root, true, None, location);
+        self.root.set(Some(task.id()));
+        if let Some(handle) = handle {
+            self.push(handle);
+        }
+        self.tell_of_root(|task| Event::CallbackAdded { task, number: 1 });
+        let waker = task.waker();
+        Idle { task, waker }
+    }
+
+    fn tell_of_root(&self, event: impl FnOnce(Id) -> Event) {
+        if let Some(task) = self.root.get() {
+            self.remote.observer().tell(|| event(task));
+        }
+    }
+
+    /// The root has ended, or is given up.
+    pub(crate) fn tell_root_ended(&self, outcome: Outcome) {
+        self.tell_of_root(|task| Event::TaskEnded { task, outcome });
+    }
+
+    /// What ends the run when the root has ended takes place: a callback, or with several loops a step of the driver.
+    pub(crate) fn tell_root_callback(&self) {
+        self.tell_of_root(|task| Event::CallbackRun { task, number: 1 });
     }
 
     // ---- the end ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +16,7 @@ use mio::Token;
 use super::readiness::{Direction, Readiness, ReadyEvent, ReadyFuture};
 use super::selector::Trigger;
 use super::{Remote, poll_proceed};
+use crate::task::{Event, FutureId, is_observed, try_id};
 
 pub(crate) struct Registration {
     home: Arc<Remote>,
@@ -35,12 +37,22 @@ impl Registration {
 
     /// Ready, or the direction's one slot holds the context's waker.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
-        self.readiness.poll(cx, direction)
+        self.told(direction, self.readiness.poll(cx, direction))
     }
 
     /// Waits for the direction to be ready; any number may wait. Cancel safe.
-    pub(crate) fn ready(&self, direction: Direction) -> ReadyFuture<'_> {
-        ReadyFuture::new(&self.readiness, direction)
+    pub(crate) async fn ready(&self, direction: Direction) -> io::Result<ReadyEvent> {
+        let mut ready = ReadyFuture::new(&self.readiness, direction);
+        std::future::poll_fn(move |cx| self.told(direction, Pin::new(&mut ready).poll(cx))).await
+    }
+
+    /// Tells of a poll that has to wait.
+    fn told<T>(&self, direction: Direction, polled: Poll<T>) -> Poll<T> {
+        if polled.is_pending() && is_observed() {
+            let future = FutureId::of_descriptor(self.fd, direction == Direction::Write);
+            self.home.observer().tell(|| Event::Blocking { task: try_id(), future });
+        }
+        polled
     }
 
     /// Notes that the direction is not ready, unless an event came since `event`.
@@ -69,7 +81,7 @@ impl Registration {
         mut operation: impl FnMut() -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         loop {
-            let event = ready!(self.readiness.poll(cx, direction))?;
+            let event = ready!(self.poll_ready(cx, direction))?;
             ready!(poll_proceed(cx));
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(event),
@@ -88,7 +100,7 @@ impl Registration {
         mut operation: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let event = ready!(self.readiness.poll(cx, direction))?;
+            let event = ready!(self.poll_ready(cx, direction))?;
             ready!(poll_proceed(cx));
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.clear(event),

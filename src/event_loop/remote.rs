@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use super::core::LoopCore;
 use super::current;
@@ -19,8 +20,8 @@ use super::timers::Timers;
 use crate::primitive::atomic::{AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
-    Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
-    discard, drop_payload, launch, report_to,
+    Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Witness,
+    catch, discard, drop_payload, launch, report_to,
 };
 
 pub(crate) struct Remote {
@@ -38,6 +39,8 @@ pub(crate) struct Remote {
     handler: Mutex<ExceptionHandler>,
     /// In debug mode: how long a handle may take before it is reported, in nanoseconds. 0: not in debug mode.
     slow_nanos: AtomicU64,
+    /// In debug mode: the handle that the loop is in.
+    inside: Mutex<Option<Inside>>,
     /// A guest's own thread, which does not sleep in a selector.
     guest: Option<Thread>,
     /// The loop that a guest's thread drives as well, and in whose selector it sleeps.
@@ -71,13 +74,14 @@ impl Remote {
             parker: CachePadded::new(Parker::new(absent)),
             stats: CachePadded::default(),
             inbox: CachePadded::new(Inbox::new()),
-            timers: CachePadded::new(Timers::new()),
+            timers: CachePadded::new(Timers::new(index, observer.clone())),
             selector: Selector::new()?,
             live: CachePadded::new(LiveList::new()),
             pinned: CachePadded::new(LiveList::new()),
             observer,
             handler: Mutex::new(handler),
             slow_nanos: AtomicU64::new(0),
+            inside: Mutex::new(None),
             guest,
             carrier: Mutex::new(None),
         }))
@@ -154,6 +158,40 @@ impl Remote {
         self.slow_nanos.store(nanos, Ordering::Relaxed);
     }
 
+    /// In debug mode, around each handle: what the loop is in, for peers to see if it stays there too long.
+    pub(super) fn set_inside(&self, handle: Option<Witness>) {
+        let inside = handle.map(|handle| Inside {
+            handle,
+            since: Instant::now(),
+            report_after: self.slow_nanos().saturating_mul(2),
+        });
+        let old = std::mem::replace(&mut *self.inside.lock(), inside);
+        drop(old);
+    }
+
+    /// Whether the loop is in a handle for so long that a report is due.
+    pub(crate) fn is_overstayed(&self) -> bool {
+        self.slow_nanos() > 0 && self.inside.lock().as_ref().is_some_and(|inside| inside.overstays().is_some())
+    }
+
+    /// Reports the handle that the loop is in, if that is due: the first time after twice the slow-callback duration (what ends
+    /// before is reported then, once), each next time after twice as long. By a peer, since the loop itself is not able to.
+    pub(crate) fn report_overstayed(&self) {
+        let context = self.inside.lock().as_mut().and_then(|inside| {
+            let stayed = inside.overstays()?;
+            inside.report_after = u64::try_from(stayed.as_nanos()).unwrap_or(u64::MAX).saturating_mul(2);
+            let mut context = inside.handle.context("");
+            let what = context.task_name().unwrap_or("callback");
+            context.message =
+                format!("Loop {} has been executing <{what}> for {:.3} seconds", self.index, stayed.as_secs_f64());
+            context.loop_index = Some(self.index);
+            Some(context)
+        });
+        if let Some(context) = context {
+            self.report(&context);
+        }
+    }
+
     pub(crate) fn set_carrier(&self, carrier: Option<Arc<Remote>>) {
         *self.carrier.lock() = carrier;
     }
@@ -178,6 +216,22 @@ impl Remote {
             self.report(&ErrorContext::new("Exception in a waker").with_panic(&*payload));
             drop_payload(payload);
         }
+    }
+}
+
+/// The handle that a loop is in.
+struct Inside {
+    handle: Witness,
+    since: Instant,
+    /// How long it may stay before the next report, in nanoseconds.
+    report_after: u64,
+}
+
+impl Inside {
+    /// How long it has stayed, if that is too long.
+    fn overstays(&self) -> Option<Duration> {
+        let stayed = self.since.elapsed();
+        (stayed.as_nanos() >= u128::from(self.report_after)).then_some(stayed)
     }
 }
 
@@ -252,7 +306,7 @@ impl Schedule for PinnedHome {
             location: callbacks.location,
         };
         let remote = self.remote.clone();
-        let call = Once::new(move || callbacks.call(|context| remote.report(context)));
+        let call = Once::new(move || callbacks.call(&remote.observer, |context| remote.report(context)));
         drop(launch(call, PinnedHome::new(self.remote.clone()), new).into_handle());
     }
 

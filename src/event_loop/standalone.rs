@@ -9,12 +9,14 @@ use std::ops::ControlFlow;
 use std::panic::{Location, resume_unwind};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::core::LoopCore;
 use super::{EventLoop, Remote, current};
-use crate::task::{Observer, catch, context};
+use crate::task::Outcome::{Cancelled, Completed, Panicked};
+use crate::task::{Event, Instrument, Observer, catch, context};
 
 /// `run_until_complete` ended because the loop was stopped before the future was done. asyncio's `RuntimeError`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +39,39 @@ impl EventLoop {
     /// # Errors
     /// If the system is out of descriptors.
     pub fn new() -> io::Result<Self> {
-        let remote = Remote::new(0, false, None, Observer::default())?;
+        Self::observed_by(Observer::default())
+    }
+
+    /// A loop on its own that tells `instrument` of every event. For a runtime there is
+    /// [`Builder::instrument`](crate::Builder::instrument).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    ///
+    /// ```
+    /// use epicycle::{Event, EventLoop, Instrument};
+    ///
+    /// struct Print;
+    /// impl Instrument for Print {
+    ///     fn event(&self, event: &Event) {
+    ///         println!("{event:?}");
+    ///     }
+    /// }
+    ///
+    /// let event_loop = EventLoop::with_instrument(Print).unwrap();
+    /// event_loop.run_until_complete(async {}).unwrap();
+    /// ```
+    pub fn with_instrument(instrument: impl Instrument) -> io::Result<Self> {
+        Self::observed_by(Observer::new(Some(Arc::new(instrument)), false))
+    }
+
+    fn observed_by(observer: Observer) -> io::Result<Self> {
+        let remote = Remote::new(0, false, None, observer)?;
         Ok(Self { core: LoopCore::new(remote, None, 0) })
+    }
+
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        self.core.remote().observer().tell(event);
     }
 
     /// Runs the loop until `future` is done, and then to the end of that turn. What else was scheduled stays for the next
@@ -55,11 +88,10 @@ impl EventLoop {
         self.assert_can_run();
         // The future is the caller's, and has its context.
         let mut context = context::take();
-        let entered = current::enter(self.core.clone());
+        let running = Running::start(self);
         let root = self.core.spawn_root(location);
         let mut future = pin!(future);
         let (mut output, mut stop) = (None, None);
-        root.waker.wake_by_ref();
         while !self.core.take_stop() {
             let _ = self.core.turn(
                 None,
@@ -74,9 +106,13 @@ impl EventLoop {
                             Ok(Poll::Ready(value)) => Some(Ok(value)),
                             Err(payload) => Some(Err(payload)),
                         };
-                        if output.is_some() {
+                        if let Some(output) = &output {
+                            self.core.tell_root_ended(if output.is_ok() { Completed } else { Panicked });
                             let stopped = self.clone();
-                            stop = Some(self.core.call_soon(move || stopped.stop()));
+                            stop = Some(self.core.call_soon(move || {
+                                stopped.core.tell_root_callback();
+                                stopped.stop();
+                            }));
                         }
                     }
                     ControlFlow::Continue(())
@@ -85,12 +121,15 @@ impl EventLoop {
         }
         // Somebody else may have stopped the loop in the same turn.
         stop.inspect(|stop| _ = stop.cancel());
-        root.task.cancel();
+        root.task.cancel_at_home();
         drop(root);
-        drop(entered);
+        drop(running);
         drop(context::replace(context));
         match output {
-            None => Err(LoopStopped(())),
+            None => {
+                self.core.tell_root_ended(Cancelled);
+                Err(LoopStopped(()))
+            }
             Some(Ok(value)) => Ok(value),
             Some(Err(payload)) => resume_unwind(payload),
         }
@@ -103,7 +142,7 @@ impl EventLoop {
     #[track_caller]
     pub fn run_forever(&self) {
         self.assert_can_run();
-        let _entered = current::enter(self.core.clone());
+        let _running = Running::start(self);
         loop {
             let _ = self.core.turn(None, || false, || ControlFlow::Continue(()));
             if self.core.take_stop() {
@@ -119,7 +158,7 @@ impl EventLoop {
     #[track_caller]
     pub fn run_once(&self, timeout: Option<Duration>) {
         self.assert_can_run();
-        let _entered = current::enter(self.core.clone());
+        let _running = Running::start(self);
         let _ = self.core.turn(timeout, || false, || ControlFlow::Continue(()));
         self.core.take_stop();
     }
@@ -162,6 +201,26 @@ impl EventLoop {
         assert!(!self.is_running(), "This event loop is already running");
         assert!(self.core.fleet() == 0, "{OWNED}");
         assert!(current::current().is_none(), "Cannot run the event loop while another loop is running");
+    }
+}
+
+/// As long as it is there, this thread is inside a run method.
+struct Running<'a> {
+    event_loop: &'a EventLoop,
+    _entered: current::Entered,
+}
+
+impl<'a> Running<'a> {
+    fn start(event_loop: &'a EventLoop) -> Self {
+        let _entered = current::enter(event_loop.core.clone());
+        event_loop.tell(|| Event::RunStart { on: 0 });
+        Self { event_loop, _entered }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.event_loop.tell(|| Event::RunStop { on: 0 });
     }
 }
 

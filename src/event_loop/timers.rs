@@ -18,6 +18,7 @@ use super::clock::{self, NEVER};
 use super::{Remote, current};
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicU64, Ordering};
+use crate::task::{Event, FutureId, Observer, try_id};
 
 /// Children per node: four share a cache line or two, and the heap is half as deep as a binary one.
 const ARITY: usize = 4;
@@ -26,6 +27,9 @@ const ARITY: usize = 4;
 const BATCH: usize = 64;
 
 pub(crate) struct Timers {
+    /// The loop.
+    index: usize,
+    observer: Observer,
     heap: Mutex<Heap>,
     /// The earliest deadline, for peers to see without the lock.
     next: AtomicU64,
@@ -35,6 +39,8 @@ pub(crate) struct Timers {
 struct Heap {
     nodes: Vec<Node>,
     entries: Slab<Entry>,
+    /// What the timers' numbers begin at: they are unique in the process.
+    first: u64,
     armed: u64,
     fired: u64,
     cancelled: u64,
@@ -69,14 +75,18 @@ impl Node {
 }
 
 impl Heap {
-    fn insert(&mut self, deadline: u64, waker: Waker) -> (u32, u64) {
-        let sequence = self.armed;
+    /// The next timer's number.
+    fn number(&mut self) -> u64 {
         self.armed += 1;
+        self.first + self.armed
+    }
+
+    fn insert(&mut self, deadline: u64, sequence: u64, waker: Waker) -> u32 {
         let at = self.nodes.len() as u32;
         let slot = self.entries.insert(Entry { waker, sequence, at }) as u32;
         self.nodes.push(Node { deadline, sequence, slot });
         self.sift_up(at as usize);
-        (slot, sequence)
+        slot
     }
 
     fn remove(&mut self, at: usize) -> Waker {
@@ -133,13 +143,18 @@ impl Heap {
 }
 
 impl Timers {
-    pub(crate) fn new() -> Self {
-        Self { heap: Mutex::new(Heap::default()), next: AtomicU64::new(NEVER) }
+    pub(crate) fn new(index: usize, observer: Observer) -> Self {
+        let heap = Heap { first: FutureId::next_timers(), ..Heap::default() };
+        Self { index, observer, heap: Mutex::new(heap), next: AtomicU64::new(NEVER) }
     }
 
     fn publish(&self, heap: &Heap) {
         // Ordering: Relaxed: a hint, written under the lock.
         self.next.store(heap.next(), Ordering::Relaxed);
+    }
+
+    fn tell_armed(&self, number: u64, when: Instant) {
+        self.observer.tell(|| Event::TimerArmed { on: self.index, timer: FutureId::of_timer(number), when });
     }
 
     /// The earliest deadline as of some moment ago.
@@ -160,13 +175,16 @@ impl Timers {
             let mut due = Vec::new();
             let mut heap = self.heap.lock();
             while heap.next() <= now && due.len() < BATCH {
-                due.push(heap.remove(0));
+                due.push((heap.nodes[0].sequence, heap.remove(0)));
             }
             heap.fired += due.len() as u64;
             self.publish(&heap);
             drop(heap);
             total += due.len();
-            due.into_iter().for_each(&wake);
+            for (number, waker) in due {
+                self.observer.tell(|| Event::TimerFired { on: self.index, timer: FutureId::of_timer(number) });
+                wake(waker);
+            }
         }
         total
     }
@@ -198,16 +216,38 @@ pub(crate) struct Timer {
 impl Timer {
     /// Arms `waker` for `deadline` on `home`; on a closed loop it is woken at once.
     pub(crate) fn arm(home: Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
+        Self::arm_told(home, deadline, waker, |timers, number| timers.tell_armed(number, deadline))
+    }
+
+    /// The same for a future that a task polls, which is going to wait for it.
+    pub(crate) fn arm_awaited(home: Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
+        Self::arm_told(home, deadline, waker, |timers, number| {
+            let (task, future) = (try_id(), FutureId::of_timer(number));
+            timers.observer.tell(|| Event::FutureCreated { future });
+            timers.tell_armed(number, deadline);
+            timers.observer.tell(|| Event::Blocking { task, future });
+            timers.observer.tell(|| Event::WakerRegistered { task, future });
+        })
+    }
+
+    /// `tell` is called before the timer can fire, if there is anybody to be told.
+    fn arm_told(home: Arc<Remote>, deadline: Instant, waker: Waker, tell: impl FnOnce(&Timers, u64)) -> Self {
         let deadline = clock::nanos(deadline);
         let timers = home.timers();
         let mut heap = timers.heap.lock();
+        let sequence = heap.number();
+        if timers.observer.is_on() {
+            drop(heap);
+            tell(timers, sequence);
+            heap = timers.heap.lock();
+        }
         if heap.closed {
             drop(heap);
             waker.wake();
             return Self { home, slot: u32::MAX, sequence: u64::MAX };
         }
         let earliest = deadline < heap.next();
-        let (slot, sequence) = heap.insert(deadline, waker);
+        let slot = heap.insert(deadline, sequence, waker);
         timers.publish(&heap);
         drop(heap);
         if earliest && !current::is_on(&home) {
@@ -236,6 +276,15 @@ impl Timer {
 }
 
 impl Timer {
+    /// A poll by a task that waits for this timer: it found that it has to wait on, or that it need not any more.
+    pub(crate) fn tell_polled(&self, resumed: bool) {
+        let future = FutureId::of_timer(self.sequence);
+        self.home.timers().observer.tell(|| match resumed {
+            true => Event::FutureResumed { task: try_id(), future },
+            false => Event::Blocking { task: try_id(), future },
+        });
+    }
+
     /// Cancels; gives back the waker, unless the timer has fired.
     pub(crate) fn take(&self) -> Option<Waker> {
         let timers = self.home.timers();
@@ -244,6 +293,9 @@ impl Timer {
         let waker = heap.remove(at);
         heap.cancelled += 1;
         timers.publish(&heap);
+        drop(heap);
+        let timer = FutureId::of_timer(self.sequence);
+        timers.observer.tell(|| Event::TimerCancelled { on: timers.index, timer });
         Some(waker)
     }
 }

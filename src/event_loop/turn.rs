@@ -137,14 +137,12 @@ impl LoopCore {
             // A thief may have been here since the count.
             let Some(handle) = self.ready.pop() else { break };
             budget::refill();
-            match watched {
-                false => handle.run(),
-                true => self.run_watched(handle),
-            }
+            let flow = match watched {
+                false => self.run_handle(handle, &mut root),
+                true => self.run_watched(handle, &mut root),
+            };
             stats.handles_run.add(1);
-            if self.root_due.take() {
-                root()?;
-            }
+            flow?;
             if self.clock_is_due() {
                 let now = self.now.get();
                 let deadline = *deadline.get_or_insert(now.saturating_add(limit.nanos));
@@ -156,23 +154,38 @@ impl LoopCore {
         ControlFlow::Continue(())
     }
 
+    #[inline]
+    fn run_handle(&self, handle: ReadyHandle, root: &mut impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+        handle.run();
+        if self.root_due.take() { root() } else { ControlFlow::Continue(()) }
+    }
+
     /// Runs a handle with an instrument, or in debug mode, which reports one that keeps the loop from everything else.
     #[cold]
-    fn run_watched(&self, handle: ReadyHandle) {
-        let mut context = handle.context();
-        let (on, task) = (self.remote.index(), context.task_id());
-        self.remote.observer().tell(|| Event::HandleStarted { on, task });
+    fn run_watched(&self, handle: ReadyHandle, root: &mut impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+        let witness = handle.witness();
+        let (on, work) = (self.remote.index(), witness.work());
+        let debug = self.remote.slow_nanos() > 0;
+        self.remote.observer().tell(|| Event::HandleStarted { on, work });
+        if debug {
+            self.remote.set_inside(Some(handle.witness()));
+        }
         let began = Instant::now();
-        handle.run();
+        let flow = self.run_handle(handle, root);
         let took = began.elapsed();
-        self.remote.observer().tell(|| Event::HandleEnded { on, task });
+        if debug {
+            self.remote.set_inside(None);
+        }
+        self.remote.observer().tell(|| Event::HandleEnded { on, work, took });
         let slow = self.remote.slow_nanos();
         if slow > 0 && took.as_nanos() >= u128::from(slow) {
+            let mut context = witness.context("");
             let what = context.task_name().unwrap_or("callback");
             context.message = format!("Executing <{what}> took {:.3} seconds", took.as_secs_f64());
             context.loop_index = Some(self.remote.index());
             self.remote.report(&context);
         }
+        flow
     }
 
     /// One turn of a loop without peers. `gift`: whether something else than a post asks it not to wait; whoever makes that
@@ -213,11 +226,13 @@ impl LoopCore {
     /// Sleeps until an event, a timer or a post.
     fn wait(&self, longest: u64, gift: impl Fn() -> bool) {
         let remote = &self.remote;
+        let on = remote.index();
+        remote.observer().tell(|| Event::Parked { on });
         let (waited, events) = self.with_events(|events| {
             let mut poll = remote.selector().lock();
             remote.parker().publish();
-            // After SleepFence: all that others can give this loop.
-            if !remote.inbox().is_empty() || gift() {
+            // After SleepFence: all that others can give this loop; and what the instrument has made ready.
+            if !remote.inbox().is_empty() || !self.ready.is_empty() || gift() {
                 remote.parker().retract();
                 return poll.look(events);
             }
@@ -228,6 +243,7 @@ impl LoopCore {
             remote.parker().retract();
             waited
         });
+        remote.observer().tell(|| Event::Woke { on });
         self.read_clock();
         self.note_wait();
         // What was posted during the wait came before what the wait found.

@@ -22,7 +22,7 @@ use super::Remote;
 use super::core::LoopCore;
 use super::readiness::{Direction, Readiness};
 use super::selector::Trigger;
-use crate::task::{ErrorContext, Kind, Task, catch, drop_payload};
+use crate::task::{ErrorContext, Task, catch, drop_payload};
 
 #[derive(Default)]
 pub(super) struct Watches {
@@ -169,7 +169,7 @@ fn spawn(
         }
         Poll::Pending
     });
-    let idle = core.spawn_idle(run, Kind::Watch, location);
+    let idle = core.spawn_reader(run, location);
     if watch.readiness.poll(&Context::from_waker(&idle.waker), direction).is_ready() {
         idle.waker.wake_by_ref();
     }

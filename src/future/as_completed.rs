@@ -71,13 +71,14 @@ where
 /// ```
 pub fn as_completed_tasks<T>(tasks: impl IntoIterator<Item = Task<T>>) -> AsCompleted<T> {
     let tasks: Vec<_> = tasks.into_iter().collect();
-    let tally = Tally::new(Goal::Each, tasks.len());
+    let tally = Tally::new("as_completed", Goal::Each, tasks.len());
     let left = tasks.len();
     let watch = |(index, task): (usize, Task<T>)| {
         let number = Watch::watch(&task, &tally, index);
         Some((task, number))
     };
     let tasks = tasks.into_iter().enumerate().map(watch).collect();
+    tally.tell_created();
     AsCompleted { tasks, left, tally }
 }
 

@@ -21,8 +21,7 @@ use crate::task::{JoinError, Task};
 /// [`try_gather`](crate::try_gather). For all outcomes, whatever they are:
 /// [`return_exceptions`](Gather::return_exceptions). A fixed number of futures of several kinds: [`gather!`](crate::gather!).
 ///
-/// A [`Task`] among `futures` is a future like any other: it is awaited in a task of its own, gives a `Result`, and is not cancelled but
-/// detached when that one is. [`gather_tasks`] takes tasks over instead.
+/// Given [`Task`]s, it awaits each of them in a task of its own; [`gather_tasks`] takes them over instead.
 ///
 /// *Cancel safety.* Dropping the [`Gather`] cancels the children that have not ended.
 ///
@@ -49,7 +48,7 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<IntoFuture: Send + 'static, Output: Send + 'static>,
 {
-    let mut gather = Gather::empty(Tally::new(Goal::Failure, 0));
+    let mut gather = Gather::empty(Tally::new("gather", Goal::Failure, 0));
     for future in futures {
         gather.push(spawn(future.into_future()));
     }
@@ -75,7 +74,7 @@ where
     I: IntoIterator,
     I::Item: IntoFuture<IntoFuture: 'static, Output: 'static>,
 {
-    let mut gather = Gather::empty(Tally::new(Goal::Failure, 0));
+    let mut gather = Gather::empty(Tally::new("gather", Goal::Failure, 0));
     for future in futures {
         gather.push(spawn_local(future.into_future()));
     }
@@ -91,7 +90,7 @@ where
 /// });
 /// ```
 pub fn gather_tasks<T>(tasks: impl IntoIterator<Item = Task<T>>) -> Gather<Vec<Task<T>>> {
-    let mut gather = Gather::empty(Tally::new(Goal::Failure, 0));
+    let mut gather = Gather::empty(Tally::new("gather", Goal::Failure, 0));
     for task in tasks {
         gather.push(task);
     }
@@ -163,7 +162,7 @@ where
 
 #[doc(hidden)]
 pub fn gather_children<C: Children>(children: C) -> Gather<C> {
-    Gather { children: Some(children), tally: Tally::new(Goal::Failure, 0) }.begin()
+    Gather { children: Some(children), tally: Tally::new("gather", Goal::Failure, 0) }.begin()
 }
 
 /// The future of [`gather`] and its like. Its children run whether it is awaited or not.
@@ -189,6 +188,7 @@ impl<C: Children> Gather<C> {
         if let Some(children) = &self.children {
             self.tally.set_total(children.count());
             children.watch(&self.tally);
+            self.tally.tell_created();
         }
         self
     }

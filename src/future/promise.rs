@@ -16,6 +16,8 @@ use std::task::{Context, Poll, ready};
 
 use super::error::{Exception, Invalid, InvalidStateError, PromiseError};
 use crate::event_loop::{EventLoop, poll_proceed};
+use crate::scheduler::tell;
+use crate::task::{Event, try_id};
 use home::Home;
 use shared::{Shared, State, Waiting};
 
@@ -232,11 +234,19 @@ impl<T> Promise<T> {
             }
             if !inner.state.is_pending() {
                 drop(inner);
-                self.waits = None;
+                if self.waits.take().is_some() {
+                    tell(|| Event::FutureResumed { task: try_id(), future: self.shared.id() });
+                }
                 return poll_proceed(cx);
             }
             match (self.waits.and_then(|id| inner.waiting_mut(id)), waker.take()) {
-                (Some(Waiting::Task(old)), _) if old.will_wake(cx.waker()) => return Poll::Pending,
+                (Some(Waiting::Task(old)), new) if old.will_wake(cx.waker()) => {
+                    drop(inner);
+                    if new.is_none() {
+                        tell(|| Event::Blocking { task: try_id(), future: self.shared.id() });
+                    }
+                    return Poll::Pending;
+                }
                 (Some(waiting), Some(new)) => {
                     let old = std::mem::replace(waiting, Waiting::Task(new));
                     drop(inner);
@@ -250,6 +260,9 @@ impl<T> Promise<T> {
                 (_, None) => {}
             }
             drop(inner);
+            // Told before it can be woken.
+            tell(|| Event::Blocking { task: try_id(), future: self.shared.id() });
+            tell(|| Event::WakerRegistered { task: try_id(), future: self.shared.id() });
             waker = Some(cx.waker().clone());
         }
     }

@@ -16,9 +16,9 @@ use crate::task::{JoinError, Task};
 /// Spawns `future` and waits for it, without being able to stop it: if the waiting is cancelled, it goes on by itself, and an error
 /// of it is then reported.
 ///
-/// A future that is dropped is stopped; a [`Task`] that is dropped is not, so it needs no shield, and this makes one of a future.
-/// Where a task would be cancelled, as by a [`gather_tasks`](crate::gather_tasks) that is dropped, give a [`Shield`] made of it
-/// (`Shield::from`) to [`gather`](crate::gather()) instead.
+/// A future that is dropped is stopped; a [`Task`] that is dropped is not. So a task needs no shield; this makes one of a future.
+/// To keep a task safe from being cancelled through a [`gather`](crate::gather()) or a
+/// [`wait_for`](crate::wait_for), give them `shield(task)`, or a [`Shield`] made of it with `Shield::from`.
 ///
 /// *Cancel safety.* Dropped, it leaves the task running.
 ///
@@ -77,8 +77,9 @@ impl<T> Shield<T> {
 
 impl<T> From<Task<T>> for Shield<T> {
     fn from(task: Task<T>) -> Self {
-        let tally = Tally::new(Goal::All, 1);
+        let tally = Tally::new("shield", Goal::All, 1);
         let number = Watch::watch(&task, &tally, 0);
+        tally.tell_created();
         Self { task: Some((task, number)), tally }
     }
 }

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::event_loop::poll_proceed;
 use crate::primitive::Mutex;
-use crate::task::{CancelOnDrop, Outcome, Task};
+use crate::scheduler::tell;
+use crate::task::{CancelOnDrop, Event, FutureId, Outcome, Task, try_id};
 
 /// What is waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Goal {
 }
 
 pub struct Tally {
+    /// Whose it is, for who is told of it.
+    what: &'static str,
     inner: Mutex<Inner>,
 }
 
@@ -43,6 +46,8 @@ struct Inner {
     /// For [`Goal::Each`]: who ended and was not asked for yet.
     ended: VecDeque<usize>,
     waker: Option<Waker>,
+    /// Somebody has waited.
+    blocked: bool,
 }
 
 impl Inner {
@@ -59,10 +64,27 @@ impl Inner {
 
 impl Tally {
     /// Of `total` tasks.
-    pub(super) fn new(goal: Goal, total: usize) -> Arc<Self> {
-        let inner =
-            Inner { goal, total, left: total, failed: None, marked: Vec::new(), ended: VecDeque::new(), waker: None };
-        Arc::new(Self { inner: Mutex::new(inner) })
+    pub(super) fn new(what: &'static str, goal: Goal, total: usize) -> Arc<Self> {
+        let inner = Inner {
+            goal,
+            total,
+            left: total,
+            failed: None,
+            marked: Vec::new(),
+            ended: VecDeque::new(),
+            waker: None,
+            blocked: false,
+        };
+        Arc::new(Self { what, inner: Mutex::new(inner) })
+    }
+
+    fn id(&self) -> FutureId {
+        FutureId::at(self.what, self)
+    }
+
+    /// All tasks are watched: tells that there is something to wait for.
+    pub(super) fn tell_created(&self) {
+        tell(|| Event::FutureCreated { future: self.id() });
     }
 
     /// Before the first task is watched, for who did not know.
@@ -88,6 +110,7 @@ impl Tally {
 
     pub(super) fn ended(&self, index: usize, outcome: Outcome) {
         let mut inner = self.inner.lock();
+        let was_met = inner.is_met();
         inner.left = inner.left.saturating_sub(1);
         let fails = match inner.goal {
             Goal::All | Goal::First | Goal::Each => false,
@@ -100,8 +123,12 @@ impl Tally {
         if inner.goal == Goal::Each {
             inner.ended.push_back(index);
         }
-        let waker = if inner.is_met() { inner.waker.take() } else { None };
+        let is_met = inner.is_met();
+        let waker = if is_met { inner.waker.take() } else { None };
         drop(inner);
+        if is_met && !was_met {
+            tell(|| Event::FutureSet { future: self.id() });
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -114,11 +141,22 @@ impl Tally {
         loop {
             let mut inner = self.inner.lock();
             if inner.is_met() {
+                let blocked = std::mem::take(&mut inner.blocked);
                 drop(inner);
+                if blocked {
+                    tell(|| Event::FutureResumed { task: try_id(), future: self.id() });
+                }
                 return poll_proceed(cx);
             }
+            inner.blocked = true;
             match (&inner.waker, waker.take()) {
-                (Some(old), _) if old.will_wake(cx.waker()) => return Poll::Pending,
+                (Some(old), new) if old.will_wake(cx.waker()) => {
+                    drop(inner);
+                    if new.is_none() {
+                        tell(|| Event::Blocking { task: try_id(), future: self.id() });
+                    }
+                    return Poll::Pending;
+                }
                 (_, Some(new)) => {
                     let old = inner.waker.replace(new);
                     drop(inner);
@@ -128,6 +166,9 @@ impl Tally {
                 (_, None) => {}
             }
             drop(inner);
+            // Told before it can be woken.
+            tell(|| Event::Blocking { task: try_id(), future: self.id() });
+            tell(|| Event::WakerRegistered { task: try_id(), future: self.id() });
             waker = Some(cx.waker().clone());
         }
     }
@@ -175,6 +216,7 @@ impl<T> Watch for Task<T> {
     }
 
     fn watch(&self, tally: &Arc<Tally>, index: usize) -> u32 {
+        tell(|| Event::FutureJoins { future: tally.id(), task: self.id() });
         let mut end = End { tally: tally.clone(), index, outcome: Outcome::Completed };
         Task::watch(self, move |outcome| {
             end.outcome = outcome;

@@ -46,7 +46,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    let tally = Tally::new(Goal::Failure, 0);
+    let tally = Tally::new("gather", Goal::Failure, 0);
     let mut gather = Gather::empty(tally.clone());
     for (index, future) in futures.into_iter().enumerate() {
         let (future, tally) = (future.into_future(), tally.clone());

@@ -63,12 +63,13 @@ where
         ReturnWhen::FirstException => Goal::Panic,
         ReturnWhen::AllCompleted => Goal::All,
     };
-    let tally = Tally::new(goal, tasks.len());
+    let tally = Tally::new("wait", goal, tasks.len());
     let watched = tasks.into_iter().enumerate().map(|(index, task)| {
         let number = task.watch(&tally, index);
         (task, number)
     });
     let watched = watched.collect();
+    tally.tell_created();
     Wait { watched, tally, limit: None }
 }
 

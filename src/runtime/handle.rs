@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::metrics::{self, Metrics};
 use super::shutdown_executor::ShutdownExecutor;
+use super::tree;
 use crate::event_loop::LoopHandle;
 use crate::scheduler::{self, Anchor, Executor, Missing};
 use crate::task::{Handle, Task, TaskInfo};
@@ -159,6 +160,54 @@ impl RuntimeHandle {
         let shared = &self.anchor.shared;
         let loops = shared.remotes.iter().flat_map(|remote| [remote.live().infos(), remote.pinned().infos()]).flatten();
         loops.chain(shared.outside.infos()).collect()
+    }
+
+    /// A table of the tasks that have not ended: name, state, where and by whom spawned, how often and how long polled, what they
+    /// wait for, who awaits them. The last five are known if tasks are kept track of:
+    /// [`Builder::track_tasks`](crate::Builder::track_tasks), or debug mode.
+    ///
+    /// From any thread, and while loops are stuck. Meant to be read by people: the form may change.
+    ///
+    /// Counterpart: `python -m asyncio ps`, from inside.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().track_tasks(true).build().unwrap();
+    /// let handle = rt.handle();
+    /// rt.block_on(async {
+    ///     let cook = epicycle::task::Builder::new().name("cook").spawn(std::future::pending::<()>());
+    ///     epicycle::yield_now().await;
+    ///     println!("{}", handle.ps());
+    ///     assert!(handle.ps().contains("cook"));
+    ///     cook.cancel();
+    /// });
+    /// ```
+    pub fn ps(&self) -> String {
+        tree::ps(&self.anchor.shared, || self.all_tasks())
+    }
+
+    /// The tasks that have not ended as a tree: each below the one that awaits it, or else below the one that spawned it. Tasks that
+    /// await each other in a circle are named first. As [`ps`](Self::ps), that needs tasks to be kept track of.
+    ///
+    /// Counterpart: `python -m asyncio pstree`, from inside.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().track_tasks(true).build().unwrap();
+    /// let handle = rt.handle();
+    /// rt.block_on(async {
+    ///     let waiter = epicycle::task::Builder::new().name("waiter").spawn(async {
+    ///         let cook = epicycle::task::Builder::new().name("cook").spawn(std::future::pending::<()>());
+    ///         cook.await
+    ///     });
+    ///     // "waiter (Task-2): task, waiting [src/main.rs:6]"
+    ///     // "└── awaits cook (Task-3): task, waiting [src/main.rs:7]"
+    ///     while !handle.pstree().contains("awaits cook") {
+    ///         epicycle::yield_now().await;
+    ///     }
+    ///     waiter.cancel();
+    /// });
+    /// ```
+    pub fn pstree(&self) -> String {
+        tree::pstree(&self.anchor.shared, || self.all_tasks())
     }
 
     /// Figures of all loops, as of now.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event_loop::{Remote, current};
+use crate::event_loop::{Remote, clock, current};
 use crate::scheduler::Shared;
 
 /// A runtime's figures. See [`Runtime::metrics`](crate::Runtime::metrics).
@@ -80,6 +80,8 @@ pub struct LoopMetrics {
     pub inbox_depth: usize,
     /// Timers pending now.
     pub timers_pending: usize,
+    /// How long until the earliest of them is due: zero if it is overdue, none if there is none.
+    pub next_timer: Option<Duration>,
     /// Descriptors registered now.
     pub sources: usize,
 }
@@ -130,6 +132,10 @@ fn collect_loop(shared: &Shared, index: usize) -> LoopMetrics {
         ready_depth: ready_depth(shared, index),
         inbox_depth: remote.inbox().len(),
         timers_pending: timers.pending,
+        next_timer: match remote.timers().next_hint() {
+            clock::NEVER => None,
+            next => Some(Duration::from_nanos(next.saturating_sub(clock::now()))),
+        },
         sources: remote.selector().sources(),
     }
 }

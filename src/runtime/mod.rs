@@ -9,6 +9,7 @@ mod interrupt;
 mod metrics;
 mod runner;
 mod shutdown_executor;
+mod tree;
 
 use std::fmt;
 use std::io;

@@ -23,7 +23,7 @@ use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{EventLoop, Idle, LoopCore, Remote, current};
 use crate::task::context::{self as variables, Context as Variables};
-use crate::task::{ErrorContext, catch};
+use crate::task::{ErrorContext, Event, Outcome, catch};
 
 /// The `fleet` of a guest's loop: nobody's, so that stealable tasks go to the injector.
 const GUEST: usize = usize::MAX;
@@ -65,6 +65,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     shared.call_hook(&shared.options.on_thread_start, index);
     shared.start_watch(shared.idle.enter());
     let worker = Worker::new(shared.clone(), core.clone());
+    shared.options.observer.tell(|| Event::RunStart { on: index });
     while !shared.is_closing() {
         let _ = worker.run_once(|| false, || ControlFlow::Continue(()));
     }
@@ -72,6 +73,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     close_loop(&shared, &core);
     // What the hook wakes is no longer queued here.
     drop(on_loop);
+    shared.options.observer.tell(|| Event::RunStop { on: index });
     shared.call_hook(&shared.options.on_thread_stop, index);
     drop(in_runtime);
 }
@@ -127,12 +129,19 @@ impl<F: Future> Root<'_, F> {
         self.result.is_some()
     }
 
-    /// Polls once, as the task `idle`; true when done.
-    fn step(&mut self, idle: &Idle) -> bool {
-        let _inside = idle.task.enter();
-        self.poll(&idle.waker)
+    /// Polls once, on the loop whose root it is, as the task `idle`; true when done.
+    fn step(&mut self, core: &LoopCore, idle: &Idle) -> bool {
+        let was_done = self.is_done();
+        let inside = idle.task.enter();
+        let is_done = self.poll(&idle.waker);
+        drop(inside);
+        if let (false, Some(result)) = (was_done, &self.result) {
+            core.tell_root_ended(if result.is_ok() { Outcome::Completed } else { Outcome::Panicked });
+        }
+        is_done
     }
 
+    /// Polls once; true when done.
     fn poll(&mut self, waker: &Waker) -> bool {
         if self.result.is_none() {
             let future = self.future.as_mut().as_pin_mut().expect("dropped only when done");
@@ -145,7 +154,17 @@ impl<F: Future> Root<'_, F> {
         self.is_done()
     }
 
-    /// Drops the future, while the thread still drives its loop. A panic of its destructor is the caller's.
+    /// The end of a stay on a loop. If the future is done it is dropped, while the thread still drives the loop. A panic of its
+    /// destructor is the caller's.
+    fn leave(&mut self, core: &LoopCore, idle: &Idle) {
+        if self.is_done() {
+            let _inside = idle.task.enter();
+            self.drop_future();
+        } else {
+            core.tell_root_ended(Outcome::Cancelled);
+        }
+    }
+
     fn drop_future(&mut self) {
         if let Err(payload) = self.variables.run(|| catch(|| self.future.set(None))) {
             self.result = Some(Err(payload));
@@ -208,17 +227,21 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
     let (core, worker) = enter_loop_0(shared, queue);
     let in_runtime = context::work_for(Anchor::new(shared, 0));
     let on_loop = current::enter(core.clone());
+    let observer = &shared.options.observer;
+    observer.tell(|| Event::RunStart { on: 0 });
     let idle = core.spawn_root(location);
-    idle.waker.wake_by_ref();
     if shared.has_peers() {
         while !shared.is_closing() && !root.is_done() {
             let _ = worker.run_once(
                 || false,
-                || match root.step(&idle) {
+                || match root.step(&core, &idle) {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 },
             );
+        }
+        if root.is_done() {
+            core.tell_root_callback();
         }
     } else {
         while !shared.is_closing() && !core.take_stop() {
@@ -228,25 +251,26 @@ fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, 
                 || shared.is_closing(),
                 || {
                     // As in asyncio: the root's completion queues a callback that stops the loop.
-                    if !root.is_done() && root.step(&idle) {
+                    if !root.is_done() && root.step(&core, &idle) {
                         let stopped = core.clone();
-                        core.call_soon(move || stopped.stop());
+                        core.call_soon(move || {
+                            stopped.tell_root_callback();
+                            stopped.stop();
+                        });
                     }
                     ControlFlow::Continue(())
                 },
             );
         }
     }
-    if root.is_done() {
-        let _inside = idle.task.enter();
-        root.drop_future();
-    }
+    root.leave(&core, &idle);
     idle.task.cancel();
     drop(idle);
     leave_loop_0(shared, &core, &worker, || {
         drop(on_loop);
         drop(in_runtime);
     });
+    observer.tell(|| Event::RunStop { on: 0 });
 }
 
 fn enter_loop_0(shared: &Arc<Shared>, queue: Queue) -> (Rc<LoopCore>, Worker) {
@@ -346,8 +370,9 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     let in_runtime = context::work_for(anchor.clone());
     let on_loop = current::enter(core.clone());
     shared.tenancy.add_guest(remote.clone());
+    let observer = &shared.options.observer;
+    observer.tell(|| Event::RunStart { on: remote.index() });
     let idle = core.spawn_root(location);
-    idle.waker.wake_by_ref();
     while !root.is_done() && !shared.is_closing() {
         run_guest(shared, &core, root, &idle);
         if root.is_done() {
@@ -360,9 +385,9 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
         }
     }
     if root.is_done() {
-        let _inside = idle.task.enter();
-        root.drop_future();
+        core.tell_root_callback();
     }
+    root.leave(&core, &idle);
     shared.tenancy.remove_guest(&remote);
     idle.task.cancel();
     drop(idle);
@@ -372,6 +397,7 @@ fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'st
     drop(remote.inbox().close());
     drop(on_loop);
     drop(in_runtime);
+    observer.tell(|| Event::RunStop { on: remote.index() });
 }
 
 fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>, idle: &Idle) {
@@ -380,19 +406,23 @@ fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>
         // A closing loop wakes its timers before their time.
         return;
     }
-    let _ = core.run_ready(TurnLimit::NONE, || match root.step(idle) {
+    let _ = core.run_ready(TurnLimit::NONE, || match root.step(core, idle) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
 }
 
 fn sleep_as_guest(shared: &Shared, remote: &Remote) {
+    // Told outside: an instrument may park the thread, too, and would take the wake-up.
+    let (observer, on) = (&shared.options.observer, remote.index());
+    observer.tell(|| Event::Parked { on });
     remote.parker().publish();
     let may_drive = shared.tenancy.is_free();
     if remote.inbox().is_empty() && !shared.is_closing() && !may_drive {
         thread::park();
     }
     remote.parker().retract();
+    observer.tell(|| Event::Woke { on });
 }
 
 /// The guest drives loop 0 as well, its own loop and that one in turn.

@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::context;
 use super::shared::{Anchor, OUTSIDE};
-use crate::task::{ErrorContext, LiveList, ReadyHandle, catch};
+use crate::task::{ErrorContext, Event, LiveList, Observer, ReadyHandle, catch};
 
 /// What awaiting a job says that came too late; asyncio's words.
 pub(super) const SHUT_DOWN: &str = "Executor shutdown has been called";
@@ -124,7 +124,11 @@ impl Pool {
     fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
         let entered = context::work_for(anchor.clone());
         while let Some(job) = self.next_job(id, anchor.shared.options.executor_keep_alive) {
-            job.run();
+            let observer = &anchor.shared.options.observer;
+            match observer.is_on() {
+                false => job.run(),
+                true => run_told(job, observer),
+            }
         }
         drop(entered);
         self.note_end();
@@ -243,4 +247,14 @@ impl Pool {
             let _ = thread.join();
         }
     }
+}
+
+/// Runs a job, and tells of it.
+#[cold]
+fn run_told(job: ReadyHandle, observer: &Observer) {
+    let work = job.witness().work();
+    observer.tell(|| Event::HandleStarted { on: usize::MAX, work });
+    let began = Instant::now();
+    job.run();
+    observer.tell(|| Event::HandleEnded { on: usize::MAX, work, took: began.elapsed() });
 }

@@ -26,4 +26,4 @@ pub(crate) use context::{Entered, Missing, enter, try_current, works_for};
 pub(crate) use drive::{block_on, close_vacant_loop, run_background};
 pub(crate) use jobs::{run_in_executor_of, run_in_executor_on_of};
 pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};
-pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, try_timer_home};
+pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, tell, try_timer_home};

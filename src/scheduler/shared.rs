@@ -253,7 +253,8 @@ impl Schedule for StealableHome {
             location: callbacks.location,
         };
         let reporter = StealableHome(self.0.clone());
-        let call = Once::new(move || callbacks.call(|context| reporter.report(context)));
+        let call =
+            Once::new(move || callbacks.call(&reporter.0.shared.options.observer, |context| reporter.report(context)));
         drop(launch(call, StealableHome(self.0.clone()), new).into_handle());
     }
 

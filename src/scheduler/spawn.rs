@@ -13,7 +13,9 @@ use super::context;
 use super::jobs::{Executor, run_in_executor_of, run_in_executor_on_of};
 use super::shared::{Anchor, StealableHome};
 use crate::event_loop::{LoopCore, Remote, current};
-use crate::task::{Builder, ErrorContext, Handle, Kind, NewTask, Once, Task, launch, launch_eagerly};
+use crate::task::{
+    Builder, ErrorContext, Event, Handle, Kind, NewTask, Once, Task, is_observed, launch, launch_eagerly,
+};
 
 pub(crate) const NO_RUNTIME: &str = "there is no epicycle runtime here: call this inside Runtime::block_on, \
      a task or a callback, or enter a RuntimeHandle first";
@@ -294,6 +296,17 @@ fn home_where(accepts: impl Fn(&Anchor) -> bool) -> Option<Arc<Remote>> {
         })
     };
     context::with(choose).flatten()
+}
+
+/// Tells the instrument that is in charge here, if there is one: the current loop's, else the entered runtime's. For futures that
+/// belong to no loop.
+#[inline]
+pub(crate) fn tell(event: impl FnOnce() -> Event) {
+    if is_observed() {
+        let on_loop = current::with(|core| core.map(|core| core.remote().observer().clone()));
+        let observer = on_loop.or_else(|| Some(context::try_current().ok()?.shared.options.observer.clone()));
+        observer.unwrap_or_default().tell(event);
+    }
 }
 
 /// As [`try_home`].

@@ -65,7 +65,7 @@ impl Worker {
             let queued = if self.shared.options.work_stealing { self.shared.stealers[index].len() } else { 0 };
             // Loop 0's descriptors may be nested in any selector that is looked at, so they count for all.
             let sources = peer.selector().sources() + self.shared.remotes[0].selector().sources();
-            let stranded = stuck && (queued > 0 || sources > 0);
+            let stranded = stuck && (queued > 0 || sources > 0 || peer.is_overstayed());
             if overdue || queued >= 2 || stranded {
                 peers.needy.push((index, stuck));
             }
@@ -95,6 +95,7 @@ impl Worker {
         self.serve_timers(peer);
         if stuck {
             self.serve_selector(peer);
+            peer.report_overstayed();
         }
     }
 

@@ -257,14 +257,19 @@ impl Worker {
         }
         let remote = self.remote();
         remote.observer().tell(|| Event::Parked { on: self.index });
+        if !self.core.ready().is_empty() {
+            // By the instrument.
+            remote.observer().tell(|| Event::Woke { on: self.index });
+            return;
+        }
         let last_searcher = self.shared.idle.park(self.index, self.searching.take());
         remote.stats().parks.add(1);
         let (waited, events) = self.core.with_events(|events| self.sleep(events, last_searcher, gift));
-        remote.observer().tell(|| Event::Woke { on: self.index });
         let woken = self.shared.idle.wake(self.index);
         self.searching.set(woken.invited);
         let posted = !self.shared.injector.is_empty() || !self.remote().inbox().is_empty();
         self.shared.start_watch(woken.new_watcher);
+        remote.observer().tell(|| Event::Woke { on: self.index });
         self.relieve_needy();
         self.core.read_clock();
         self.note_post(idle_since, posted);

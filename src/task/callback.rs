@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::join::{DoneCallback, Outcome};
-use super::{ErrorContext, catch, context, drop_payload};
+use super::{ErrorContext, Event, Id, Observer, catch, context, drop_payload};
 
 /// A closure that runs once.
 pub(crate) struct Once<F>(Option<F>);
@@ -46,10 +46,14 @@ struct Entry {
 }
 
 impl Registered {
-    pub(super) fn add(&mut self, callback: DoneCallback, counts: bool) -> u32 {
+    /// The number of the next one.
+    pub(super) fn number(&mut self) -> u32 {
         self.last = self.last.wrapping_add(1);
-        self.list.push(Entry { number: self.last, counts, callback });
         self.last
+    }
+
+    pub(super) fn add(&mut self, number: u32, callback: DoneCallback, counts: bool) {
+        self.list.push(Entry { number, counts, callback });
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<DoneCallback> {
@@ -58,7 +62,7 @@ impl Registered {
     }
 
     /// Takes out those that only count, if there are any.
-    pub(super) fn take_counting(&mut self) -> Option<Self> {
+    fn take_counting(&mut self) -> Option<Self> {
         if !self.list.iter().any(|entry| entry.counts) {
             return None;
         }
@@ -80,18 +84,30 @@ impl Registered {
 /// The done-callbacks of a task that has ended.
 pub(crate) struct Callbacks {
     callbacks: Registered,
+    task: Id,
     outcome: Outcome,
     pub(crate) location: &'static Location<'static>,
 }
 
 impl Callbacks {
-    pub(super) fn new(callbacks: Registered, outcome: Outcome, location: &'static Location<'static>) -> Self {
-        Self { callbacks, outcome, location }
+    pub(super) fn new(callbacks: Registered, task: Id, outcome: Outcome, location: &'static Location<'static>) -> Self {
+        Self { callbacks, task, outcome, location }
+    }
+
+    /// Takes out those that only count, if there are any.
+    pub(super) fn take_counting(&mut self) -> Option<Self> {
+        let callbacks = self.callbacks.take_counting()?;
+        Some(Self { callbacks, ..*self })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.callbacks.is_empty()
     }
 
     /// Calls them in the order of their registration; each one's panic is reported and keeps none of the others from running.
-    pub(crate) fn call(self, report: impl Fn(&ErrorContext)) {
-        for Entry { callback, .. } in self.callbacks.list {
+    pub(crate) fn call(self, observer: &Observer, report: impl Fn(&ErrorContext)) {
+        for Entry { number, callback, .. } in self.callbacks.list {
+            observer.tell(|| Event::CallbackRun { task: self.task, number });
             // Each in a context of its own: that of its registration, if there was one, is in the box.
             let call = || context::Context::new().run(|| callback(self.outcome));
             if let Err(payload) = catch(call) {

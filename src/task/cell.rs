@@ -19,14 +19,14 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::Waker;
 
-use super::callback::Registered;
+use super::callback::{Callbacks, Registered};
 use super::context::{self, Context};
 use super::eager;
 use super::id::{self, Id};
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
 use super::state::{Cancel, Claim, State, Wake};
-use super::{ErrorContext, Event, ReadyHandle, Schedule};
+use super::{ErrorContext, Event, Observer, ReadyHandle, Schedule, TaskKind, Work, is_observed};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
 
@@ -116,7 +116,8 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
-    deliver: unsafe fn(RawTask, Registered, Outcome),
+    deliver: unsafe fn(RawTask, Callbacks),
+    observer: unsafe fn(RawTask) -> Option<*const Observer>,
     report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
     free: unsafe fn(RawTask),
 }
@@ -227,13 +228,13 @@ pub(crate) fn launch_eagerly<F: Future, S: Schedule>(future: F, home: S, new: Ne
     let task = spawn_cell(future, home, new);
     // SAFETY: just made with these types.
     let home = unsafe { &task.cell::<F, S>().home };
-    if let Some(observer) = home.observer() {
-        observer.tell(|| Event::TaskSpawned { task: task.header().id });
-    }
+    let bound = task.bind(home);
+    task.tell_spawned();
     let handle = ReadyHandle::new(task);
-    if task.bind(home) {
+    if bound {
         if let Err(handle) = eager::try_run(handle) {
             // Not run, so the cell is still there.
+            task.tell_queued();
             S::push(home.target(), handle);
         }
     } else {
@@ -250,8 +251,9 @@ pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -
     // SAFETY: just made with these types.
     let home = unsafe { &task.cell::<F, S>().home };
     let bound = !binds || task.bind(home);
-    if let (true, Some(observer)) = (binds, home.observer()) {
-        observer.tell(|| Event::TaskSpawned { task: task.header().id });
+    task.tell_spawned();
+    if bound {
+        task.tell_queued();
     }
     let target = home.target();
     let handle = ReadyHandle::new(task);
@@ -362,6 +364,73 @@ impl RawTask {
         unsafe { (self.header().vtable.run)(self) }
     }
 
+    // ---- telling ---------------------------------------------------------------------------------------------------
+
+    /// Tells the instrument of the cell's runtime, if there is one. The cell is alive.
+    #[inline]
+    pub(super) fn tell(self, event: impl FnOnce() -> Event) {
+        if is_observed() {
+            self.tell_now(event());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_now(self, event: Event) {
+        // SAFETY: the right types are in the table; the observer lives as long as the scheduler that the cell holds, and whoever
+        // calls keeps the cell.
+        if let Some(observer) = unsafe { (self.header().vtable.observer)(self).map(|observer| &*observer) } {
+            observer.tell(|| event);
+        }
+    }
+
+    /// Before its ready handle is pushed.
+    #[inline]
+    pub(super) fn tell_queued(self) {
+        if is_observed() {
+            self.tell_queued_now(None);
+        }
+    }
+
+    /// The same by a waker.
+    #[inline]
+    pub(super) fn tell_woken(self) {
+        if is_observed() {
+            self.tell_queued_now(Some(id::try_id()));
+        }
+    }
+
+    #[cold]
+    fn tell_queued_now(self, waker: Option<Option<Id>>) {
+        let work = self.header().work();
+        if let (Work::Task(task), Some(by)) = (work, waker) {
+            self.tell(|| Event::Woken { task, by });
+        }
+        self.tell(|| Event::HandleQueued { work });
+    }
+
+    /// Of a task or job that was just made.
+    #[inline]
+    pub(crate) fn tell_spawned(self) {
+        if is_observed() {
+            self.tell_spawned_now();
+        }
+    }
+
+    #[cold]
+    fn tell_spawned_now(self) {
+        let header = self.header();
+        let kind = match header.kind {
+            Kind::Root => TaskKind::Root,
+            Kind::Task if header.pinned => TaskKind::Pinned,
+            Kind::Task => TaskKind::Stealable,
+            Kind::Job => TaskKind::Job,
+            Kind::Callback | Kind::Watch => return,
+        };
+        let parent = id::try_id();
+        self.tell(|| Event::TaskSpawned { task: header.id, parent, kind, location: header.location() });
+    }
+
     // ---- cancelling ------------------------------------------------------------------------------------------------
 
     /// `Task::cancel` and `Handle::cancel`: true if it will not, or no longer, produce its own output.
@@ -436,7 +505,10 @@ impl RawTask {
     /// this task. `counts`: it is the engine's own and only counts.
     pub(super) fn add_done_callback(self, callback: DoneCallback, counts: bool) -> u32 {
         let header = self.header();
-        let number = header.extra().callbacks.lock().add(callback, counts);
+        let callbacks = &header.extra().callbacks;
+        let number = callbacks.lock().number();
+        self.tell(|| Event::CallbackAdded { task: header.id, number });
+        callbacks.lock().add(number, callback, counts);
         if header.state.set_callbacks() {
             self.deliver_callbacks();
         }
@@ -450,10 +522,12 @@ impl RawTask {
 
     /// Queues whatever callbacks are in the list. Only when complete.
     fn deliver_callbacks(self) {
-        let callbacks = self.header().extra().callbacks.lock().take();
+        let header = self.header();
+        let callbacks = header.extra().callbacks.lock().take();
         if !callbacks.is_empty() {
+            let callbacks = Callbacks::new(callbacks, header.id, header.outcome(), header.location());
             // SAFETY: the right types are in the table.
-            unsafe { (self.header().vtable.deliver)(self, callbacks, self.header().outcome()) }
+            unsafe { (header.vtable.deliver)(self, callbacks) }
         }
     }
 }
@@ -461,6 +535,15 @@ impl RawTask {
 impl Header {
     pub(super) fn id(&self) -> Id {
         self.id
+    }
+
+    /// What a handle of the cell runs.
+    pub(super) fn work(&self) -> Work {
+        match self.kind {
+            Kind::Task | Kind::Root => Work::Task(self.id),
+            Kind::Job => Work::Job(self.id),
+            Kind::Callback | Kind::Watch => Work::Callback(self.id),
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -477,6 +560,11 @@ impl Header {
 
     pub(super) fn is_root(&self) -> bool {
         self.kind == Kind::Root
+    }
+
+    /// Queued or running, or complete.
+    pub(super) fn is_ready(&self) -> bool {
+        self.state.load().is_ready()
     }
 
     pub(super) fn is_pinned(&self) -> bool {

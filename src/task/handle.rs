@@ -13,9 +13,9 @@ use std::mem;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::ErrorContext;
-use super::cell::RawTask;
+use super::cell::{RawTask, TaskRef};
 use super::waker;
+use super::{ErrorContext, Work};
 use crate::primitive::MODELLED;
 
 /// The right to run a cell once: what queues hold.
@@ -41,14 +41,34 @@ impl ReadyHandle {
         task.refuse(why);
     }
 
-    /// Whose it is, for a report.
-    pub(crate) fn context(&self) -> ErrorContext {
-        self.0.header().context("")
+    /// Keeps the cell for who wants to say later whose handle it was.
+    pub(crate) fn witness(&self) -> Witness {
+        Witness(self.0.new_ref())
+    }
+
+    /// Before it is pushed.
+    #[inline]
+    pub(crate) fn tell_queued(&self) {
+        self.0.tell_queued();
     }
 
     /// Whether it may be moved to another thread, or dropped there.
     pub(crate) fn may_travel(&self) -> bool {
         self.0.may_travel()
+    }
+}
+
+/// A counted reference to the cell of a handle that runs.
+pub(crate) struct Witness(TaskRef);
+
+impl Witness {
+    pub(crate) fn work(&self) -> Work {
+        self.0.header().work()
+    }
+
+    /// Whose it is, for a report.
+    pub(crate) fn context(&self, message: &str) -> ErrorContext {
+        self.0.header().context(message)
     }
 }
 

@@ -48,6 +48,14 @@ impl Id {
         NEXT.set(next + 1);
         Self(NonZeroU64::MIN.saturating_add(next))
     }
+
+    pub(super) fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
 }
 
 impl fmt::Debug for Id {

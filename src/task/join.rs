@@ -103,6 +103,11 @@ impl<T> Task<T> {
         self.join.raw().cancel()
     }
 
+    /// As `cancel`, on the task's own loop: if it is idle, its future is dropped now and nothing is queued.
+    pub(crate) fn cancel_at_home(&self) {
+        self.join.raw().shut_down();
+    }
+
     /// Whether the task has ended. Its future is gone by then.
     pub fn done(&self) -> bool {
         self.join.raw().is_complete()

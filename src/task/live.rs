@@ -33,11 +33,23 @@ pub struct TaskInfo {
     pub location: &'static Location<'static>,
     /// Whether it stays on one loop.
     pub pinned: bool,
+    /// What it was doing.
+    pub state: TaskState,
+}
+
+/// What a task that has not ended is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// It waits to be woken.
+    Waiting,
+    /// It is queued, or being polled.
+    Ready,
 }
 
 impl TaskInfo {
     pub(super) fn of(header: &Header) -> Self {
-        Self { id: header.id(), name: header.name(), location: header.location(), pinned: header.is_pinned() }
+        let state = if header.is_ready() { TaskState::Ready } else { TaskState::Waiting };
+        Self { id: header.id(), name: header.name(), location: header.location(), pinned: header.is_pinned(), state }
     }
 }
 

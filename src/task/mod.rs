@@ -35,22 +35,24 @@ mod join;
 mod live;
 mod report;
 mod state;
+mod tracker;
 mod waker;
 
 pub use handle::{Handle, TimerHandle};
 pub use id::{Id, current_task, id, try_id};
-pub use instrument::{Event, Instrument};
+pub use instrument::{Event, FutureId, Instrument, TaskKind, Work};
 pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::{Callbacks, Once};
 pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell};
 pub(crate) use eager::try_run as try_run_eagerly;
-pub(crate) use handle::{ReadyHandle, discard};
-pub(crate) use instrument::Observer;
+pub(crate) use handle::{ReadyHandle, Witness, discard};
+pub(crate) use instrument::{Observer, is_observed};
 pub(crate) use live::LiveList;
-pub use live::TaskInfo;
+pub use live::{TaskInfo, TaskState};
 pub(crate) use report::{ExceptionHandler, drop_payload, payload_text, report_to};
+pub(crate) use tracker::{Phase, Tracked};
 
 /// How a cell reaches its queue. Implemented by the rooms above.
 ///

@@ -76,6 +76,9 @@ impl Snapshot {
     pub(super) fn is_unbuilt(self) -> bool {
         self.0 & UNBUILT != 0
     }
+    pub(super) fn is_ready(self) -> bool {
+        self.wakes() > 0
+    }
     fn is_claimed(self) -> bool {
         self.0 & CLAIMED != 0
     }

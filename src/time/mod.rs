@@ -30,7 +30,7 @@ pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::{Remote, Timer};
@@ -99,11 +99,14 @@ impl Alarm {
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.made_at.take().unwrap_or_else(Instant::now);
         if now >= self.deadline {
-            self.armed = None;
+            if let Some(armed) = self.armed.take() {
+                armed.timer.tell_polled(true);
+            }
             return Poll::Ready(());
         }
         if let Some(armed) = &mut self.armed {
             if armed.until <= self.deadline && armed.timer.update(cx.waker()) {
+                armed.timer.tell_polled(false);
                 return Poll::Pending;
             }
             // It fired for an earlier deadline, or its loop is gone: arm it afresh.
@@ -114,7 +117,8 @@ impl Alarm {
                 self.birth = scheduler::try_current().ok();
             }
             let home = self.home().unwrap_or_else(scheduler::home);
-            self.armed = Some(Armed::new(home, self.deadline, cx.waker().clone()));
+            let timer = Timer::arm_awaited(home, self.deadline, cx.waker().clone());
+            self.armed = Some(Armed { timer, until: self.deadline });
         }
         Poll::Pending
     }
@@ -126,7 +130,7 @@ impl Alarm {
         // One that has fired has woken its task, which will look for itself.
         let Some(waker) = armed.timer.take() else { return };
         match self.home() {
-            Some(home) => self.armed = Some(Armed::new(home, deadline, waker)),
+            Some(home) => self.armed = Some(Armed { timer: Timer::arm(home, deadline, waker), until: deadline }),
             // Nowhere to arm.
             None => waker.wake(),
         }
@@ -135,11 +139,5 @@ impl Alarm {
     /// Where to arm: on the loop that this thread drives, for there the waiting task is; else on one that is present.
     fn home(&self) -> Option<Arc<Remote>> {
         scheduler::try_timer_home().or_else(|| Some(self.birth.as_ref()?.shared.present_home().clone()))
-    }
-}
-
-impl Armed {
-    fn new(home: Arc<Remote>, until: Instant, waker: Waker) -> Self {
-        Self { timer: Timer::arm(home, until, waker), until }
     }
 }

@@ -17,7 +17,8 @@ use super::super::error::{Exception, Invalid, PromiseError};
 use super::Promise;
 use super::home::{Home, report};
 use crate::primitive::{Mutex, MutexGuard};
-use crate::task::{ErrorContext, catch, drop_payload};
+use crate::scheduler::tell;
+use crate::task::{ErrorContext, Event, FutureId, catch, drop_payload};
 
 pub(super) type Callback<T> = Box<dyn FnOnce(&Promise<T>) + Send>;
 
@@ -120,7 +121,13 @@ impl<T> Shared<T> {
             delivery: None,
             retrieved: false,
         };
-        Arc::new(Self { inner: Mutex::new(inner), value: ReentrantMutex::default(), birth, location })
+        let shared = Arc::new(Self { inner: Mutex::new(inner), value: ReentrantMutex::default(), birth, location });
+        tell(|| Event::FutureCreated { future: shared.id() });
+        shared
+    }
+
+    pub(super) fn id(&self) -> FutureId {
+        FutureId::at("promise", self)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -173,6 +180,7 @@ impl<T> Shared<T> {
         let waiting = std::mem::take(&mut inner.waiting);
         let delivery = inner.delivery.clone();
         drop(inner);
+        tell(|| Event::FutureSet { future: self.id() });
         let mut callbacks = Vec::new();
         for (_, waiting) in waiting {
             match waiting {

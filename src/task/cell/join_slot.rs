@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use super::super::join::JoinError;
 use super::super::state::DropJoin;
+use super::super::{Event, FutureId, is_observed, try_id};
 use super::{Header, RawTask, catch};
 
 /// The sole right to a cell's join slot and output: what a `Task<T>` is made of.
@@ -46,6 +47,10 @@ impl<T> Join<T> {
             };
             // SAFETY: as above.
             unsafe { (vtable.set_join_waker)(self.task, waker) };
+            if is_observed() {
+                // Before it can be woken.
+                self.tell_blocking();
+            }
             if state.set_join_waker() {
                 return Poll::Pending;
             }
@@ -53,10 +58,30 @@ impl<T> Join<T> {
             // SAFETY: as above.
             drop(unsafe { (vtable.take_join_waker)(self.task) });
         }
+        if is_observed() && (owns_slot || now.has_join_waker()) {
+            self.tell_resumed();
+        }
         let mut output = None::<Result<T, JoinError>>;
         // SAFETY: complete, so rule 2 gives us the output, whose type is T by `new`.
         unsafe { (vtable.take_output)(self.task, ptr::from_mut(&mut output).cast()) };
         Poll::Ready(output.expect("a Task was awaited again after it gave its output"))
+    }
+}
+
+impl<T> Join<T> {
+    fn id(&self) -> FutureId {
+        FutureId::of_task(self.task.header().id())
+    }
+
+    #[cold]
+    fn tell_blocking(&self) {
+        self.task.tell(|| Event::Blocking { task: try_id(), future: self.id() });
+        self.task.tell(|| Event::WakerRegistered { task: try_id(), future: self.id() });
+    }
+
+    #[cold]
+    fn tell_resumed(&self) {
+        self.task.tell(|| Event::FutureResumed { task: try_id(), future: self.id() });
     }
 }
 

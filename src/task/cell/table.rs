@@ -11,12 +11,12 @@ use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use super::super::callback::{Callbacks, Registered};
+use super::super::callback::Callbacks;
 use super::super::context;
 use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
-use super::super::{Event, ReadyHandle, Schedule, drop_payload};
+use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed};
 use super::{Cell, FUTURE, Kind, NOTHING, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
 
@@ -32,12 +32,14 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         set_join_waker: set_join_waker::<F, S>,
         is_home: is_home::<F, S>,
         deliver: deliver::<F, S>,
+        observer: observer::<F, S>,
         report: report_panic::<F, S>,
         free: free::<F, S>,
     }
 }
 
 unsafe fn schedule<F: Future, S: Schedule>(task: RawTask) {
+    task.tell_woken();
     // The target holds what the push needs: once pushed, the cell may be gone.
     // SAFETY: the table's types.
     let target = unsafe { task.cell::<F, S>() }.home.target();
@@ -156,16 +158,26 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
-    tell_end(cell);
     if cell.header.state.is_forgotten() {
+        tell_end(task);
         // SAFETY: rule 2, and the only reference is the runtime's, which is given up here.
         unsafe { drop_output::<F, S>(task) };
         return task.free();
     }
+    // Only now is it known whether a cancel wins. With an instrument the cell is kept until that was told.
+    let kept = is_observed().then(|| task.new_ref());
     match cell.header.state.complete() {
-        Complete::Released => return,
-        // SAFETY: complete; the runtime's reference is still held.
-        Complete::Tell => unsafe { tell::<F, S>(task) },
+        Complete::Released => {
+            if kept.is_some() {
+                tell_end(task);
+            }
+            return;
+        }
+        Complete::Tell => {
+            tell_end(task);
+            // SAFETY: complete; the runtime's reference is still held.
+            unsafe { tell::<F, S>(task) }
+        }
         Complete::CancelWon => {
             // A panic is not silenced by a cancel that came during the same poll.
             if cell.header.outcome() == Outcome::Completed {
@@ -175,6 +187,7 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
                 unsafe { cell.put(Err(JoinError::cancelled())) };
                 drop_reporting::<F, S>(task, lost);
             }
+            tell_end(task);
             let _ = cell.header.state.complete_cancelled();
             // SAFETY: as above.
             unsafe { tell::<F, S>(task) }
@@ -196,10 +209,12 @@ fn drop_context<F: Future, S: Schedule>(task: RawTask) {
     drop_reporting::<F, S>(task, context::take());
 }
 
-fn tell_end<F: Future, S: Schedule>(cell: &Cell<F, S>) {
-    let header = &cell.header;
-    if let (true, Some(observer)) = (header.kind.has_id(), cell.home.observer()) {
-        observer.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
+/// Of a task or job whose outcome stands and that is still held. A root's end is told by its driver, who has the output.
+#[inline]
+fn tell_end(task: RawTask) {
+    let header = task.header();
+    if is_observed() && matches!(header.kind, Kind::Task | Kind::Job) {
+        task.tell(|| Event::TaskEnded { task: header.id, outcome: header.outcome() });
     }
 }
 
@@ -222,7 +237,7 @@ unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, error: JoinErr
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
-    tell_end(cell);
+    tell_end(task);
     let _ = cell.header.state.complete_cancelled();
     // SAFETY: complete; the runtime's reference is still held.
     unsafe { tell::<F, S>(task) }
@@ -304,16 +319,20 @@ unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
 }
 
 /// Queues one callback that calls them all in order. Where no order of turns is promised, those that only count do so at once.
-unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Registered, outcome: Outcome) {
+unsafe fn deliver<F: Future, S: Schedule>(task: RawTask, mut callbacks: Callbacks) {
     // SAFETY: the table's types.
     let home = &unsafe { task.cell::<F, S>() }.home;
-    let location = task.header().location();
     if let Some(counting) = home.has_peers().then(|| callbacks.take_counting()).flatten() {
-        Callbacks::new(counting, outcome, location).call(|context| home.report(context));
+        counting.call(home.observer().unwrap_or(&Observer::default()), |context| home.report(context));
     }
     if !callbacks.is_empty() {
-        home.deliver(Callbacks::new(callbacks, outcome, location));
+        home.deliver(callbacks);
     }
+}
+
+unsafe fn observer<F: Future, S: Schedule>(task: RawTask) -> Option<*const Observer> {
+    // SAFETY: the table's types.
+    unsafe { task.cell::<F, S>() }.home.observer().map(std::ptr::from_ref)
 }
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
