@@ -62,3 +62,6 @@ pub use time::{TimeoutError, timeout, timeout_at, wait_for};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[doc = include_str!("coming_from_asyncio.md")]
+pub mod coming_from_asyncio {}
