@@ -99,7 +99,7 @@ common::flavours! {
         });
     }
 
-    fn n87_done_at_once_is_never_queued(flavour: Flavour) {
+    fn n87_hops_eager_done_at_once_is_never_queued(flavour: Flavour) {
         let _ = flavour;
         let polls = Polls::default();
         let rt = common::builder!().instrument(polls.clone()).build().unwrap();

@@ -58,7 +58,7 @@ fn c6_sleep_is_send_sync_and_unpin() {
 }
 
 common::flavours! {
-    fn b51_a_sleep_is_never_early(rt: Runtime) {
+    fn b51_s3_18_a_sleep_is_never_early(rt: Runtime) {
         rt.block_on(async {
             let tasks: Vec<_> = (0..200u32)
                 .map(|n| {
