@@ -424,7 +424,7 @@ one_loop! {
         assert!(!handles[0].cancel() && !handles[0].cancelled(), "too late: it ran");
     }
 
-    async fn c04_n12_cancel_drops_the_callback_at_once_on_its_own_thread(event_loop: EventLoop) {
+    async fn c04_n12_s3_15_cancel_drops_the_callback_at_once_on_its_own_thread(event_loop: EventLoop) {
         let probe = DropProbe::new();
         let (soon, later) = (probe.guard(), probe.guard());
         let handle = event_loop.call_soon(move || drop(soon));
@@ -506,7 +506,7 @@ one_loop! {
         assert!(event_loop.is_running() && !event_loop.is_closed());
     }
 
-    async fn n08_running_the_loop_from_inside_itself_panics(event_loop: EventLoop) {
+    async fn n08_s3_03_s3_10_running_the_loop_from_inside_itself_panics(event_loop: EventLoop) {
         // A runtime's loop says whose it is instead.
         let clear = |text: &str| text.contains("This event loop is already running") || text.contains("belongs to a Runtime");
         let inner = event_loop.clone();
@@ -520,7 +520,7 @@ one_loop! {
         assert!(clear(&text.borrow()), "{}", text.borrow());
     }
 
-    async fn n08_running_another_loop_from_inside_this_one_panics(event_loop: EventLoop) {
+    async fn n08_s3_03_s3_10_running_another_loop_from_inside_this_one_panics(event_loop: EventLoop) {
         const OTHER: &str = "Cannot run the event loop while another loop is running";
         let other = EventLoop::new().unwrap();
         panics_with(OTHER, || other.run_forever());
@@ -845,7 +845,7 @@ fn s0_06_two_loops_of_one_thread_keep_their_work_apart() {
 }
 
 #[test]
-fn s0_11_a_blocked_loop_wakes_for_posts_of_other_threads() {
+fn s0_11_s0_16_a_blocked_loop_wakes_for_posts_of_other_threads() {
     with_timeout(|| {
         let event_loop = EventLoop::new().unwrap();
         let handle = event_loop.handle();

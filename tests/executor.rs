@@ -230,7 +230,7 @@ common::flavours! {
         assert_eq!(probe.count(), 11);
     }
 
-    fn b48_threads_are_made_lazily_reused_and_let_go(flavour: Flavour) {
+    fn b48_s3_34_threads_are_made_lazily_reused_and_let_go(flavour: Flavour) {
         let _ = flavour;
         let rt = common::builder!().blocking_keep_alive(40 * MS).build().unwrap();
         rt.block_on(async {

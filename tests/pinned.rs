@@ -445,7 +445,7 @@ common::flavours! {
         });
     }
 
-    fn c08_a_post_cancelled_before_it_is_built_is_never_built(rt: Runtime) {
+    fn c08_s0_16_a_post_cancelled_before_it_is_built_is_never_built(rt: Runtime) {
         // Loop 0 has no driver now, so nothing can be built.
         let (probe, built) = (DropProbe::new(), Arc::new(AtomicUsize::new(0)));
         let (guard, count) = (probe.guard(), built.clone());

@@ -162,7 +162,7 @@ common::flavours! {
         });
     }
 
-    fn c08_n25_a_task_cancelled_before_its_first_poll_never_runs(rt: Runtime) {
+    fn c08_n25_s3_31_a_task_cancelled_before_its_first_poll_never_runs(rt: Runtime) {
         rt.block_on(async {
             let (ran, probe) = (Arc::new(AtomicBool::new(false)), DropProbe::new());
             let (set, guard) = (ran.clone(), probe.guard());
@@ -185,7 +185,7 @@ common::flavours! {
         });
     }
 
-    fn c08_cancel_wins_over_a_poll_in_progress_that_returns_ready(rt: Runtime) {
+    fn c08_s3_31_cancel_wins_over_a_poll_in_progress_that_returns_ready(rt: Runtime) {
         let (inside, gate, probe) = (Gate::new(), Gate::new(), DropProbe::new());
         let (enter, release, guard) = (inside.clone(), gate.clone(), probe.guard());
         let rt = Arc::new(rt);
