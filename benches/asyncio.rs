@@ -6,6 +6,8 @@
 //! by the main thread; one row has a second thread that posts.
 
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ const KIB: usize = 1024;
 
 type Row = fn() -> Pin<Box<dyn Future<Output = usize>>>;
 
-const ROWS: [(&str, Row); 9] = [
+const ROWS: [(&str, Row); 10] = [
     ("call_soon", || Box::pin(call_soon())),
     ("yield", || Box::pin(yields())),
     ("spawn_join", || Box::pin(spawn_join())),
@@ -31,6 +33,7 @@ const ROWS: [(&str, Row); 9] = [
     ("threadsafe_foreign", || Box::pin(threadsafe_foreign())),
     ("echo", || Box::pin(echo(1))),
     ("echo_20", || Box::pin(echo(20))),
+    ("echo_floor", || Box::pin(async { echo_floor() })),
 ];
 
 /// [`BATCH`] callbacks, of which the last one ends the waiting.
@@ -161,6 +164,24 @@ async fn serve(mut reader: StreamReader, writer: StreamWriter) {
         }
         writer.drain().await.expect("open");
     }
+}
+
+/// What the kernel takes for the same bytes: two blocking sockets, four system calls a round trip, no loop at all.
+fn echo_floor() -> usize {
+    const ROUNDS: usize = 2_000;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let (mut server, _) = listener.accept().expect("a connection");
+    client.set_nodelay(true).expect("an option");
+    server.set_nodelay(true).expect("an option");
+    let mut data = [b'x'; KIB];
+    for _ in 0..ROUNDS {
+        client.write_all(&data).expect("open");
+        server.read_exact(&mut data).expect("open");
+        server.write_all(&data).expect("open");
+        client.read_exact(&mut data).expect("open");
+    }
+    ROUNDS
 }
 
 async fn measure(row: Row, limit: Option<Duration>) -> f64 {

@@ -96,12 +96,8 @@ fn s1_03_s1_02_a_task_made_by_hand_of_futures_and_steps() {
     with_timeout(|| {
         let lines = Lines::default();
         assert_eq!(seeds::by_hand(UNIT, lines.say()), 21);
-        let expected = [
-            "the first waits for a nap",
-            "the second waits for the first",
-            "the first goes on",
-            "the second goes on",
-        ];
+        let expected =
+            ["the first waits for a nap", "the second waits for the first", "the first goes on", "the second goes on"];
         assert_eq!(lines.take(), expected);
     });
 }

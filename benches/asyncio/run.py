@@ -49,13 +49,18 @@ def main():
             commands["uvloop"] = [python, script, "uvloop", str(options.seconds)]
         commands["epicycle"] = [bench, str(options.seconds)]
         rates = {row: {who: [] for who in commands} for row in rows}
+        floor = []
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
             for row in rows:
                 for who, command in commands.items():
                     rates[row][who].append(sample(command, row))
+            if "echo" in rows:
+                floor.append(sample(commands["epicycle"], "echo_floor"))
         print(versions(python or sys.executable, bool(python)))
         print(table(rates))
+        if floor:
+            print(f"\nThe same echo through two blocking sockets, four system calls and no loop: {short(statistics.median(floor))}.")
 
 
 def build():
