@@ -83,7 +83,7 @@ def uvloop_in(folder):
         subprocess.run([python, "-c", "import uvloop"], check=True)
         return python
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"uvloop cannot be had ({error}): the table is without it", file=sys.stderr)
+        print(f"uvloop cannot be installed, so the table is without it: {error}", file=sys.stderr)
         return None
 
 
