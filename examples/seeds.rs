@@ -7,11 +7,13 @@
 //! *Invariant*: a program says the same lines in the same order as in asyncio, since it has one loop. *Threads*: the main one;
 //! `executor` has one more for its jobs and `http` one that asks. *Ordering*: the engine's.
 
+use std::cell::Cell;
 use std::future::{Future, IntoFuture, ready};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -210,13 +212,13 @@ pub async fn inputs() -> Vec<u32> {
 /// each connection, and `add_writer` for the answer. Calls `listening` with its address first.
 pub fn http(requests: usize, listening: impl FnOnce(SocketAddr), say: Say) -> io::Result<()> {
     let event_loop = EventLoop::new()?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = Rc::new(TcpListener::bind("127.0.0.1:0")?);
     listener.set_nonblocking(true)?;
     listening(listener.local_addr()?);
-    let left = std::rc::Rc::new(std::cell::Cell::new(requests));
+    let left = Rc::new(Cell::new(requests));
     let accepts = event_loop.clone();
     let accept = {
-        let listener = listener.try_clone()?;
+        let listener = listener.clone();
         move || {
             // The selector is level-triggered: whoever is not accepted now is told of again.
             if let Ok((connection, _)) = listener.accept() {
@@ -224,21 +226,16 @@ pub fn http(requests: usize, listening: impl FnOnce(SocketAddr), say: Say) -> io
             }
         }
     };
-    event_loop.add_reader(&listener, accept)?;
+    event_loop.add_reader(&*listener, accept)?;
     event_loop.run_forever();
-    event_loop.remove_reader(&listener);
+    event_loop.remove_reader(&*listener);
     event_loop.close();
     Ok(())
 }
 
-fn answer(
-    event_loop: &EventLoop,
-    connection: TcpStream,
-    left: std::rc::Rc<std::cell::Cell<usize>>,
-    say: Say,
-) -> io::Result<()> {
+fn answer(event_loop: &EventLoop, connection: TcpStream, left: Rc<Cell<usize>>, say: Say) -> io::Result<()> {
     connection.set_nonblocking(true)?;
-    let connection = Arc::new(connection);
+    let connection = Rc::new(connection);
     let (reading, reads) = (connection.clone(), event_loop.clone());
     let mut request = Vec::new();
     event_loop.add_reader(&*connection, move || {
@@ -261,8 +258,8 @@ fn answer(
     })
 }
 
-/// Writes as the socket has room; then closes it, and stops the loop after the last answer.
-fn send(event_loop: &EventLoop, connection: Arc<TcpStream>, text: String, left: std::rc::Rc<std::cell::Cell<usize>>) {
+/// Writes as the socket has room; then lets go of it, and so closes it; stops the loop after the last answer.
+fn send(event_loop: &EventLoop, connection: Rc<TcpStream>, text: String, left: Rc<Cell<usize>>) {
     let (writing, writes, mut sent) = (connection.clone(), event_loop.clone(), 0);
     let write = move || {
         match (&*writing).write(&text.as_bytes()[sent..]) {
@@ -296,27 +293,29 @@ pub fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
 #[allow(dead_code)] // The tests have these programs in a module.
 fn main() -> io::Result<()> {
     let unit = Duration::from_millis(100);
-    let say: Say = Arc::new(|line| println!("{line}"));
+    let say = || -> Say { Arc::new(|line| println!("{line}")) };
     let rt = Runtime::builder().worker_threads(1).build()?;
-    let asked_for = std::env::args().nth(1);
-    let mut known = false;
-    let mut each = |name: &str, program: &mut dyn FnMut() -> io::Result<()>| {
-        if asked_for.as_deref().is_none_or(|asked| asked == name) {
-            known = true;
-            println!("== {name}");
-            program()?;
+    let mut programs: Vec<String> = std::env::args().skip(1).collect();
+    if programs.is_empty() {
+        programs = "workers hello mock-sleep executor by-hand inputs http".split(' ').map(str::to_owned).collect();
+    }
+    for program in programs {
+        println!("== {program}");
+        match &*program {
+            "workers" => rt.block_on(workers(unit, say())),
+            "hello" => rt.block_on(two_hellos(unit, say())),
+            "mock-sleep" => rt.block_on(mock_sleep(unit, say())),
+            "executor" => println!("{:?}", rt.block_on(squares(say()))),
+            "by-hand" => println!("{}", by_hand(unit, say())),
+            "inputs" => println!("{:?}", rt.block_on(inputs())),
+            "http" => {
+                let (told, address) = mpsc::channel();
+                let client = thread::spawn(move || ask(address.recv().expect("an address"), "/"));
+                http(1, |address| told.send(address).expect("a client"), say())?;
+                print!("{}", client.join().expect("the client ends")?);
+            }
+            _ => return Err(io::Error::other("no such program; see the first line of the source")),
         }
-        io::Result::Ok(())
-    };
-    each("workers", &mut || Ok(rt.block_on(workers(unit, say.clone()))))?;
-    each("hello", &mut || Ok(rt.block_on(two_hellos(unit, say.clone()))))?;
-    each("mock-sleep", &mut || Ok(rt.block_on(mock_sleep(unit, say.clone()))))?;
-    each("executor", &mut || Ok(println!("{:?}", rt.block_on(squares(say.clone())))))?;
-    each("by-hand", &mut || Ok(println!("{}", by_hand(unit, say.clone()))))?;
-    each("inputs", &mut || Ok(println!("{:?}", rt.block_on(inputs()))))?;
-    each("http", &mut || {
-        let listening = |address| _ = thread::spawn(move || print!("{}", ask(address, "/").expect("an answer")));
-        http(1, listening, say.clone())
-    })?;
-    if known { Ok(()) } else { Err(io::Error::other("no such program; see the first line of the source")) }
+    }
+    Ok(())
 }
