@@ -726,3 +726,24 @@ fn s3_r33_run_once_waits_no_longer_than_asked_after_a_timer() {
         });
     });
 }
+
+#[test]
+fn s3_17_r34_a_timer_that_is_due_when_it_is_armed_is_not_put_off() {
+    fn chain(left: usize) {
+        let event_loop = EventLoop::current();
+        match left {
+            0 => event_loop.stop(),
+            left => _ = event_loop.call_later(Duration::ZERO, move || chain(left - 1)),
+        }
+    }
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        // asyncio's wait is of no length if the earliest timer is due.
+        common::assert_latency("a chain of a hundred", 20 * MS, 10, || {
+            let began = Instant::now();
+            event_loop.call_soon(|| chain(100));
+            event_loop.run_forever();
+            began.elapsed()
+        });
+    });
+}

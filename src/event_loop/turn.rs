@@ -259,6 +259,11 @@ impl LoopCore {
         deadline.max(self.woke_for_timer.get().saturating_add(TIMER_SPACING))
     }
 
+    /// A timer is due already when it is armed: the next wait is of no length, as in asyncio.
+    pub(super) fn put_nothing_off(&self) {
+        self.woke_for_timer.set(0);
+    }
+
     /// After a wait: whether it was a timer that ended it.
     pub(crate) fn note_wait(&self) {
         if self.remote.timers().next_hint() <= self.now.get() {
