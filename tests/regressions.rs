@@ -642,7 +642,14 @@ fn c10_r31_tasks_born_outside_do_not_wait_for_a_stuck_loop_zero() {
     with_timeout(|| {
         let (rt, probe, stuck, leave) = (runtime(2), DropProbe::new(), Gate::new(), Gate::new());
         let _open = leave.open_on_drop();
-        drop(rt.spawn(pending_with(probe.guard())));
+        let (guard, idle) = (probe.guard(), Gate::new());
+        let polled = idle.clone();
+        drop(rt.spawn(async move {
+            polled.open();
+            pending_with(guard).await
+        }));
+        // Polled by loop 1, since nobody drives loop 0: what is queued there when that is stuck waits for it.
+        idle.wait();
         let (handle, entered, may) = (rt.handle(), stuck.clone(), leave.clone());
         let driver = thread::spawn(move || {
             handle.block_on(async move {
