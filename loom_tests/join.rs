@@ -4,7 +4,8 @@
 //! the slot is dropped once and never touched by two.
 //! *Threads.* One runs the task; one or two hold its `Task`. *Bound.* Two preemptions.
 //! *Seeded bugs.* `complete` overlooks the join waker; the `Task` leaves its waker with, or takes it back from, a task that is
-//! complete; the completer drops an output that has an owner; the registrar of a callback does not look for completion.
+//! complete; the completer drops an output that has an owner; the registrar of a callback does not look for completion; who gives
+//! up the last reference but one frees the cell; a runner takes a task for forgotten that has a `Task`, or callbacks.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -118,5 +119,69 @@ fn callbacks_are_delivered_once() {
         hub.call_back();
         assert_eq!(calls.get(), 2);
         assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn callbacks_of_a_task_that_was_let_go_are_delivered() {
+    check(|| {
+        let Setup { hub, dropped, task } = set_up();
+        let calls = Tally::default();
+        let counted = calls.clone();
+        let letting_go = thread::spawn(move || {
+            task.add_done_callback(move |_| counted.add());
+            drop(task);
+        });
+        hub.run_one();
+        letting_go.join().unwrap();
+        hub.call_back();
+        assert_eq!(calls.get(), 1);
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn a_canceller_keeps_the_cell_of_a_task_that_was_let_go() {
+    check(|| {
+        let Setup { hub, dropped, task } = set_up();
+        let canceller = task.canceller();
+        let cancelling = thread::spawn(move || {
+            let cancelled = canceller.cancel();
+            // Too late is not cancelled; and who is told that it was cancelled finds it so.
+            assert_eq!(canceller.cancelled(), cancelled);
+        });
+        let letting_go = thread::spawn(move || drop(task));
+        hub.run_one();
+        cancelling.join().unwrap();
+        letting_go.join().unwrap();
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn the_last_waker_of_a_task_that_was_let_go_frees_it() {
+    check(|| {
+        let (hub, dropped) = (Hub::new(), Tally::default());
+        let guard = OnDrop(dropped.clone());
+        let slot = Arc::new(loom::sync::Mutex::new(None));
+        let given = slot.clone();
+        let body = std::future::poll_fn(move |cx| {
+            let _guard = &guard;
+            *given.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Ready(())
+        });
+        let task = Task::<()>::new(launch(body, Home::of(&hub), new_task(Kind::Task, false, true)));
+        let waking = thread::spawn(move || {
+            let waker = slot.lock().unwrap().take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+            // Else it goes with the slot.
+        });
+        let letting_go = thread::spawn(move || drop(task));
+        hub.run_one();
+        waking.join().unwrap();
+        letting_go.join().unwrap();
+        assert_eq!((dropped.get(), hub.run_all(), hub.freed.get()), (1, 0, 1));
     });
 }

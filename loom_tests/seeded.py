@@ -62,6 +62,12 @@ BUGS = [
     ("join", "a runner takes a task for forgotten that has a Task", [
         ("now.refs() == 1 && now.0 & (CALLBACKS | CANCELLED) == 0", "now.refs() <= 2 && now.0 & (CALLBACKS | CANCELLED) == 0"),
     ]),
+    ("join", "a runner takes a task with callbacks for forgotten", [
+        ("now.refs() == 1 && now.0 & (CALLBACKS | CANCELLED) == 0", "now.refs() == 1 && now.0 & CANCELLED == 0"),
+    ]),
+    ("join", "who gives up the last reference has not acquired the others'", [
+        ("if self.load().refs() == 1 {", "if Snapshot(self.0.load(Ordering::Relaxed)).refs() == 1 {"),
+    ]),
     ("live", "a thief does not return its key", [
         ("            keys.push(key);\n", ""),
     ]),

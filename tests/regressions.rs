@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
-use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -610,5 +610,147 @@ fn c09_r28_wakers_of_one_batch_are_all_woken_though_one_blocks_for_a_while() {
             }
         });
         eventually("both woken", || counter.count() == 1);
+    });
+}
+
+/// Large, and ready at once.
+struct Large(Box<u8>, [u8; 1 << 20]);
+
+impl Future for Large {
+    type Output = u8;
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u8> {
+        Poll::Ready(*self.0 + self.1[1 << 19])
+    }
+}
+
+#[test]
+fn c09_r30_a_future_larger_than_a_loops_stack_ends() {
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(2).thread_stack_size(256 << 10).build().unwrap();
+        let handle = rt.handle();
+        // Whoever spawns it has it on the stack.
+        let roomy = thread::Builder::new().stack_size(64 << 20);
+        let spawner = roomy.spawn(move || handle.spawn(Large(Box::new(3), [4; 1 << 20]))).unwrap();
+        let task = spawner.join().unwrap();
+        // Nobody is in block_on: loop 1 runs it.
+        assert_eq!(futures_lite::future::block_on(task).unwrap(), 7);
+    });
+}
+
+#[test]
+fn c10_r31_tasks_born_outside_do_not_wait_for_a_stuck_loop_zero() {
+    with_timeout(|| {
+        let (rt, probe, stuck, leave) = (runtime(2), DropProbe::new(), Gate::new(), Gate::new());
+        let _open = leave.open_on_drop();
+        let (guard, idle) = (probe.guard(), Gate::new());
+        let polled = idle.clone();
+        drop(rt.spawn(async move {
+            polled.open();
+            pending_with(guard).await
+        }));
+        // Polled by loop 1, since nobody drives loop 0: what is queued there when that is stuck waits for it.
+        idle.wait();
+        let (handle, entered, may) = (rt.handle(), stuck.clone(), leave.clone());
+        let driver = thread::spawn(move || {
+            handle.block_on(async move {
+                entered.open();
+                may.wait();
+            })
+        });
+        stuck.wait();
+        rt.shutdown_timeout(20 * MS);
+        eventually("the task is dropped", || probe.count() == 1);
+        leave.open();
+        driver.join().unwrap();
+        assert_eq!(probe.count(), 1);
+    });
+}
+
+/// The time from `sleep`'s deadline on, as a waker of no task's sees it; `meanwhile` is what this thread does until then.
+fn lateness(sleep_for: Duration, meanwhile: impl FnOnce(&mpsc::Receiver<Instant>) -> Instant) -> Duration {
+    struct Tells(Mutex<mpsc::Sender<Instant>>);
+    impl Wake for Tells {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.lock().unwrap().send(Instant::now());
+        }
+    }
+    let (sender, receiver) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Tells(Mutex::new(sender))));
+    let mut sleep = Box::pin(sleep(sleep_for));
+    let deadline = sleep.deadline();
+    let _ = sleep.as_mut().poll(&mut Context::from_waker(&waker));
+    meanwhile(&receiver).saturating_duration_since(deadline)
+}
+
+#[test]
+fn c07_r32_a_spinning_loop_serves_a_stuck_one() {
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(2).spin(HOUR).build().unwrap();
+        rt.block_on(async {
+            common::assert_latency("a stuck loop's sleep, served by a spinner", MS, 10, || {
+                lateness(5 * MS, |woken| woken.recv_timeout(common::PATIENCE).expect("nobody served the sleep"))
+            });
+        });
+    });
+}
+
+#[test]
+fn c02_r32_a_spinning_custodian_serves_the_absent_loop_zero() {
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(2).spin(HOUR).build().unwrap();
+        let (slept, polled) = (Gate::new(), Gate::new());
+        let (opened, began) = (slept.clone(), polled.clone());
+        rt.block_on(async move {
+            let task = spawn(async move {
+                let mut sleep = Box::pin(sleep(20 * MS));
+                std::future::poll_fn(|cx| {
+                    let poll = sleep.as_mut().poll(cx);
+                    began.open();
+                    poll
+                })
+                .await;
+                opened.open();
+            });
+            while !polled.is_open() {
+                yield_now().await;
+            }
+            drop(task);
+        });
+        slept.wait();
+    });
+}
+
+#[test]
+fn s3_r33_run_once_waits_no_longer_than_asked_after_a_timer() {
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        common::assert_latency("a wait of 50 us", Duration::from_micros(300), 50, || {
+            event_loop.call_later(MS, || ());
+            event_loop.run_once(None);
+            let began = Instant::now();
+            event_loop.run_once(Some(Duration::from_micros(50)));
+            began.elapsed()
+        });
+    });
+}
+
+#[test]
+fn s3_17_r34_a_timer_that_is_due_when_it_is_armed_is_not_put_off() {
+    fn chain(left: usize) {
+        let event_loop = EventLoop::current();
+        match left {
+            0 => event_loop.stop(),
+            left => _ = event_loop.call_later(Duration::ZERO, move || chain(left - 1)),
+        }
+    }
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        // asyncio's wait is of no length if the earliest timer is due.
+        common::assert_latency("a chain of a hundred", 20 * MS, 10, || {
+            let began = Instant::now();
+            event_loop.call_soon(|| chain(100));
+            event_loop.run_forever();
+            began.elapsed()
+        });
     });
 }

@@ -154,6 +154,9 @@ impl LoopCore {
         };
         let task = spawn_cell(Once::new(fire), self.home(), new);
         let handle = task.into_handle();
+        if clock::nanos(when) <= clock::now() {
+            self.put_nothing_off();
+        }
         if task.bind(&self.home()) {
             timer.set(Some(Timer::arm(self.devices.clone(), when, task.waker())));
         } else {

@@ -237,7 +237,7 @@ impl LoopCore {
                 return poll.look(events);
             }
             let now = self.read_clock();
-            let deadline = self.spaced(select_deadline(remote.timers().next(), now, longest));
+            let deadline = select_deadline(self.spaced(remote.timers().next()), now, longest);
             remote.stats().parks.add(1);
             let waited = poll.wait(events, deadline);
             remote.parker().retract();
@@ -253,10 +253,15 @@ impl LoopCore {
 
     // ---- waking for timers -----------------------------------------------------------------------------------------
 
-    /// A wait's deadline, put off if the last wait ended for a timer just now: many timers close together are served
+    /// The earliest timer's deadline, put off if the last wait ended for a timer just now: many timers close together are served
     /// together, every 500 us, instead of each at the price of a wake-up.
     pub(crate) fn spaced(&self, deadline: u64) -> u64 {
         deadline.max(self.woke_for_timer.get().saturating_add(TIMER_SPACING))
+    }
+
+    /// A timer is due already when it is armed: the next wait is of no length, as in asyncio.
+    pub(super) fn put_nothing_off(&self) {
+        self.woke_for_timer.set(0);
     }
 
     /// After a wait: whether it was a timer that ended it.

@@ -84,20 +84,15 @@ fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
     let remote = core.remote();
     remote.pinned().close();
     remote.live().close();
-    // Loop 0, which has no thread of its own, is the one that is always closed by whoever ends the runtime.
-    let outside = (remote.index() == 0).then_some(&shared.outside);
-    if let Some(list) = outside {
-        list.close();
-    }
+    // No loop's own, so any may close it: the first to come does, however long another is stuck.
+    shared.outside.close();
     shared.injector.close();
     // First, so that what they wake is among what is drained.
     remote.timers().close(|waker| remote.wake(waker));
     remote.selector().close(|waker| remote.wake(waker));
     loop {
         remote.live().cancel_all();
-        if let Some(list) = outside {
-            list.cancel_all();
-        }
+        shared.outside.cancel_all();
         let travellers = core.drop_pinned();
         let posts = remote.inbox().close();
         let mut any = !travellers.is_empty() || !posts.is_empty();

@@ -61,15 +61,15 @@ pub(crate) struct Shared {
     pub(crate) executor: Pool,
     /// Who drives loop 0.
     pub(crate) tenancy: Tenancy,
-    /// Tasks spawned off the loops. Closed with loop 0.
+    /// Tasks spawned off the loops. Closed by each loop that closes, since it is no loop's own.
     pub(crate) outside: CachePadded<LiveList>,
     closing: AtomicBool,
     /// Round robin for sockets and timers made off the loops.
     next_home: AtomicUsize,
 }
 
-/// Where a task was born: on a loop of a runtime, or outside its loops. On a line of its own beside its count of references: thieves read the one
-/// for each task they complete, the birth loop writes the other for each that it spawns.
+/// Where a task was born: on a loop of a runtime, or outside its loops. On a line of its own beside its count of references:
+/// thieves read the one for each task they complete, the birth loop writes the other for each that it spawns.
 #[repr(align(128))]
 pub(crate) struct Anchor {
     pub(crate) shared: Arc<Shared>,

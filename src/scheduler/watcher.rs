@@ -6,7 +6,7 @@
 //!
 //! Two kinds of helpers. The *watcher*, a parked loop, ticks while others run. If nobody is parked, every *running* loop
 //! makes rounds every 2 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
-//! healthy one. Stuck means: awake, and its count of handles stands where it stood at the last tick or round.
+//! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and its count of handles stands where it stood at the last tick or round.
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
 
@@ -32,13 +32,16 @@ pub(super) struct Peers {
     at_tick: Vec<u64>,
     at_round: Vec<u64>,
     last_round: u64,
+    /// When a spinning loop last looked.
+    last_awake_tick: u64,
     /// Whom the last survey found in need, and whether they are stuck.
     needy: Vec<(usize, bool)>,
 }
 
 impl Peers {
     pub(super) fn new(n: usize) -> Self {
-        Self { at_tick: vec![u64::MAX; n], at_round: vec![u64::MAX; n], last_round: 0, needy: Vec::new() }
+        let never = || vec![u64::MAX; n];
+        Self { at_tick: never(), at_round: never(), last_round: 0, last_awake_tick: 0, needy: Vec::new() }
     }
 }
 
@@ -96,6 +99,19 @@ impl Worker {
         if stuck {
             self.serve_selector(peer);
             peer.report_overstayed();
+        }
+    }
+
+    /// The watcher's part for a loop that spins: as long as it does not park, there may be no watcher, while a peer is stuck or
+    /// loop 0 absent.
+    pub(super) fn watch_awake(&self) {
+        let now = self.core.now();
+        if now.saturating_sub(self.peers.borrow().last_awake_tick) < TICK.as_nanos() as u64 {
+            return;
+        }
+        self.peers.borrow_mut().last_awake_tick = now;
+        if self.survey() {
+            self.relieve_needy();
         }
     }
 

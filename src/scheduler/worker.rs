@@ -379,6 +379,7 @@ impl Worker {
             if !asked_for.is_zero() && round.is_multiple_of(SPINS_PER_LOOK) {
                 self.look();
                 self.core.expire_timers();
+                self.watch_awake();
                 self.find_work();
             }
             if !self.core.ready().is_empty() || self.shared.is_closing() {

@@ -144,16 +144,24 @@ impl<F: Future, S> Cell<F, S> {
     /// # Safety
     /// The caller has the right to the stage, and it holds nothing.
     unsafe fn put(&self, output: Result<F::Output, JoinError>) {
-        let (outcome, stage) = match output {
-            Ok(value) => (Outcome::Completed, Stage { value: ManuallyDrop::new(value) }),
-            Err(error) => {
-                let outcome = if error.is_panic() { Outcome::Panicked } else { Outcome::Cancelled };
-                (outcome, Stage { error: ManuallyDrop::new(error) })
+        let outcome = self.stage.with_mut(|stage| {
+            // One member is written, not a whole stage: that may be as large as the largest future, and would go over the stack.
+            // SAFETY: the caller's right; what is overwritten is nothing.
+            unsafe {
+                match output {
+                    Ok(value) => {
+                        ptr::write(&raw mut (*stage).value, ManuallyDrop::new(value));
+                        Outcome::Completed
+                    }
+                    Err(error) => {
+                        let outcome = if error.is_panic() { Outcome::Panicked } else { Outcome::Cancelled };
+                        ptr::write(&raw mut (*stage).error, ManuallyDrop::new(error));
+                        outcome
+                    }
+                }
             }
-        };
+        });
         self.header.set_outcome(outcome);
-        // SAFETY: the caller's right; what is overwritten is nothing.
-        self.stage.with_mut(|place| unsafe { ptr::write(place, stage) });
         self.header.set_held(OUTPUT);
     }
 

@@ -9,8 +9,9 @@
 //! | `wait_for(task, d)` | - | [`wait_for`] |
 //!
 //! Nothing here fires early. Time is [`std::time::Instant`]; there is no clock of our own to convert from, and no
-//! granularity: a deadline is kept to the nanosecond and met as exactly as the operating system wakes a thread. A
-//! deadline more than ten years away is taken to mean "never", so that [`Duration::MAX`] is a fine way to say so.
+//! granularity: a deadline is kept to the nanosecond and met as exactly as the operating system wakes a thread; but a
+//! loop that sleeps is woken for timers at most every 500 us, so that those close together share a wake-up. A deadline
+//! more than ten years away is taken to mean "never", so that [`Duration::MAX`] is a fine way to say so.
 //!
 //! *Invariant*: whoever waits looks at the clock itself whenever it is polled; the loop's timer only causes that poll.
 //! So a lost, late or early timer could cost time, never correctness, and a wait completes even where nothing but the
