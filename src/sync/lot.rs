@@ -192,8 +192,12 @@ impl Wakers {
     }
 
     /// Wakes all, in the order of their being chosen. One that panics is reported, and keeps none of the others asleep.
-    pub(super) fn wake(self) {
-        for waker in self.first.into_iter().chain(self.rest) {
+    pub(super) fn wake(mut self) {
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
+        for waker in self.first.take().into_iter().chain(mem::take(&mut self.rest)) {
             if let Err(payload) = catch(|| waker.wake()) {
                 let context = ErrorContext::new("Exception in a waker").with_panic(&*payload);
                 match current::current() {
@@ -203,6 +207,13 @@ impl Wakers {
                 drop_payload(payload);
             }
         }
+    }
+}
+
+impl Drop for Wakers {
+    /// Only while a comparison's panic unwinds is anybody left, and the lock has been given back by then.
+    fn drop(&mut self) {
+        self.wake_all();
     }
 }
 

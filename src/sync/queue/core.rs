@@ -7,12 +7,14 @@
 
 use std::marker::PhantomData;
 use std::mem;
+use std::panic::resume_unwind;
 
 use super::store::Store;
 use super::{GetNowaitError, PutNowaitError, QueueShutDown};
 use crate::primitive::Mutex;
 use crate::sync::lot::{Lot, Wakers};
 use crate::sync::wait::{Need, Wait};
+use crate::task::catch;
 
 #[derive(Debug)]
 pub(super) struct Core<S> {
@@ -49,14 +51,18 @@ impl<S: Store> State<S> {
 
     fn push(&mut self, item: S::Item, wakers: &mut Wakers) {
         self.unfinished += 1;
-        self.store.push(item);
-        self.settle(wakers);
+        self.settled(wakers, |store| store.push(item));
     }
 
     fn pop(&mut self, wakers: &mut Wakers) -> Option<S::Item> {
-        let item = self.store.pop()?;
+        self.settled(wakers, S::pop)
+    }
+
+    /// Lets in who can have something after `change`, also if that panics, as a comparison may.
+    fn settled<R>(&mut self, wakers: &mut Wakers, change: impl FnOnce(&mut S) -> R) -> R {
+        let changed = catch(|| change(&mut self.store));
         self.settle(wakers);
-        Some(item)
+        changed.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
     /// Chooses as many as there are items and places for, which is at most one of each after one change.

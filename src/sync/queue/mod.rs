@@ -347,8 +347,8 @@ queue! {
 queue! {
     /// A [`Queue`] that gives the lowest item first, and of equal ones the oldest. asyncio's `PriorityQueue`.
     ///
-    /// Items are compared while the queue is locked: their [`Ord`] must neither use the queue nor take long, and if it panics, which
-    /// it should not, the item it was about may be lost.
+    /// Items are compared while the queue is locked: their [`Ord`] must neither use the queue nor take long. If it panics, which it
+    /// should not, that goes to the caller; no item is lost, not the one that was being put either, but their order may be.
     ///
     /// Use [`Reverse`](std::cmp::Reverse) for the highest first, and a tuple to give items a priority of their own.
     ///

@@ -1,9 +1,8 @@
 //! In which order items come out again: first, last or lowest first.
 //!
-//! *Invariant.* What goes in comes out once. *Threads.* Whoever holds the queue's lock. *Ordering.* That lock's.
+//! *Invariant.* What goes in comes out once, whatever panics on the way. *Threads.* Whoever holds the queue's lock. *Ordering.* That lock's.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 /// Where a queue keeps its items.
 pub(super) trait Store: Default {
@@ -64,9 +63,10 @@ impl<T> Store for Lifo<T> {
     }
 }
 
+/// A binary heap of its own, as std's drops an item when a comparison panics: here that would be under the queue's lock.
 #[derive(Debug)]
 pub(super) struct Lowest<T> {
-    heap: BinaryHeap<Reverse<Ranked<T>>>,
+    heap: Vec<Ranked<T>>,
     puts: u64,
 }
 
@@ -77,29 +77,36 @@ struct Ranked<T> {
     number: u64,
 }
 
-impl<T: Ord> Ord for Ranked<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.item.cmp(&other.item).then(self.number.cmp(&other.number))
+impl<T: Ord> Lowest<T> {
+    fn is_lower(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.heap[one], &self.heap[other]);
+        one.item.cmp(&other.item).then(one.number.cmp(&other.number)).is_lt()
+    }
+
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 && self.is_lower(at, (at - 1) / 2) {
+            self.heap.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+        }
+    }
+
+    /// Among the first `len`.
+    fn sink(&mut self, mut at: usize, len: usize) {
+        while 2 * at + 1 < len {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            let child = if right < len && self.is_lower(right, left) { right } else { left };
+            if !self.is_lower(child, at) {
+                return;
+            }
+            self.heap.swap(at, child);
+            at = child;
+        }
     }
 }
-
-impl<T: Ord> PartialOrd for Ranked<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T: Ord> PartialEq for Ranked<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T: Ord> Eq for Ranked<T> {}
 
 impl<T: Ord> Default for Lowest<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), puts: 0 }
+        Self { heap: Vec::new(), puts: 0 }
     }
 }
 
@@ -108,11 +115,16 @@ impl<T: Ord> Store for Lowest<T> {
 
     fn push(&mut self, item: T) {
         self.puts += 1;
-        self.heap.push(Reverse(Ranked { item, number: self.puts }));
+        self.heap.push(Ranked { item, number: self.puts });
+        self.rise(self.heap.len() - 1);
     }
 
     fn pop(&mut self) -> Option<T> {
-        self.heap.pop().map(|Reverse(ranked)| ranked.item)
+        let last = self.heap.len().checked_sub(1)?;
+        self.heap.swap(0, last);
+        // Before it is taken out: should a comparison panic, it is still there.
+        self.sink(0, last);
+        self.heap.pop().map(|ranked| ranked.item)
     }
 
     fn len(&self) -> usize {
