@@ -405,6 +405,9 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
 
 impl<R: AsyncRead + Unpin> AsyncRead for StreamReader<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
         if self.buffer.is_empty() && !self.ended && buf.len() >= self.chunk {
             let read = ready!(Pin::new(&mut self.source).poll_read(cx, buf))?;
             self.ended = read == 0;
