@@ -41,12 +41,22 @@ impl Home {
         }
     }
 
-    /// Spawns on that loop, for good. Counted round if there are fewer.
+    /// Spawns on that loop, for good. Counted round if there are fewer. But a runtime's loop 0 may be absent, and ends what is
+    /// pinned to it when its thread leaves: what is meant for that one may run on any.
     #[track_caller]
     pub(super) fn spawn_on(&self, index: usize, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
         match self {
-            Self::Runtime(runtime) => runtime.loops()[index % self.loops()].spawn_local(move || future),
+            Self::Runtime(runtime) => match index % self.loops() {
+                0 => runtime.spawn(future),
+                index => runtime.loops()[index].spawn_local(move || future),
+            },
             Self::Loop(event_loop) => event_loop.spawn_local(move || future),
         }
+    }
+
+    /// Whether this thread drives that loop of the runtime.
+    pub(super) fn is_here(&self, index: usize) -> bool {
+        let Self::Runtime(runtime) = self else { return false };
+        EventLoop::try_current().is_some_and(|here| here.handle() == runtime.loops()[index % self.loops()])
     }
 }

@@ -29,7 +29,7 @@ const BACKLOG: i32 = 1024;
 ///
 /// The tasks may run on any loop. A handler that panics or returns an `Err` has that reported to the runtime's exception
 /// handler; its connection ends, as always, when it drops its reader and writer. The server stops accepting when the
-/// returned [`Server`] is closed or dropped.
+/// returned [`Server`] is closed or dropped, or the runtime ends, which closes it.
 ///
 /// # Errors
 ///
@@ -173,11 +173,15 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropping the future closes the server.
-    pub async fn serve_forever(&self) -> io::Result<()> {
-        let _close = CloseOnDrop(&self.service);
-        self.service.start()?;
-        self.service.until_closed().await;
-        Ok(())
+    pub fn serve_forever(&self) -> impl Future<Output = io::Result<()>> {
+        // Outside of the block: also if it is dropped before its first poll.
+        let close = CloseOnDrop(&self.service);
+        async move {
+            let CloseOnDrop(service) = &close;
+            service.start()?;
+            service.until_closed().await;
+            Ok(())
+        }
     }
 
     /// Stops accepting and closes the listening sockets. Clients that were accepted are not concerned.
@@ -284,7 +288,7 @@ impl Drop for Server {
     }
 }
 
-struct CloseOnDrop<'a>(&'a Service);
+struct CloseOnDrop<'a>(&'a Arc<Service>);
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
@@ -490,7 +494,8 @@ impl ServerOptions {
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
         let file = SocketFile::of(path)?;
-        let service = self.service(home, vec![socket], Some(file), handler);
+        let options = Self { per_loop: false, ..self.clone() };
+        let service = options.service(home, vec![socket], Some(file), handler);
         self.serve(Server { service, addrs: Vec::new(), path: Some(path.to_owned()) })
     }
 

@@ -188,10 +188,14 @@ impl Service {
     #[track_caller]
     fn spawn_acceptor(self: &Arc<Self>, door: usize) -> Task<()> {
         let acceptor = Acceptor { service: self.clone(), door };
-        match self.per_loop {
-            true => self.home.spawn_on(door, acceptor.run()),
-            false => self.home.spawn(acceptor.run()),
+        if !self.per_loop {
+            return self.home.spawn(acceptor.run());
         }
+        if self.home.is_here(door) {
+            // At once: the task may begin elsewhere.
+            acceptor.is_open();
+        }
+        self.home.spawn_on(door, acceptor.run())
     }
 
     /// Stops accepting.
@@ -275,8 +279,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self) {
-        if let Err(error) = self.open() {
-            report_error("A server cannot accept on one of its sockets", error);
+        if !self.is_open() {
             return;
         }
         let mut batch = 0;
@@ -295,13 +298,18 @@ impl Acceptor {
         }
     }
 
-    /// Registers the socket with this loop.
+    fn is_open(&self) -> bool {
+        let opened = self.open();
+        opened.map_err(|error| report_error("A server cannot accept on one of its sockets", error)).is_ok()
+    }
+
+    /// Registers the socket with this loop, if it is not with any.
     fn open(&self) -> io::Result<()> {
-        let door = self.service.state.with(|state| {
-            let door = state.doors.get_mut(self.door)?;
-            Some(std::mem::replace(door, Door::Taken))
+        let door = self.service.state.with(|state| match state.doors.get_mut(self.door)? {
+            door @ Door::Bound(_) => Some(std::mem::replace(door, Door::Taken)),
+            _ => None,
         });
-        // None: closed already.
+        // None: open or closed already.
         let Some(Door::Bound(socket)) = door else { return Ok(()) };
         let mut open = Some(Door::Open(Arc::new(Listener::register(socket)?)));
         self.service.state.with(|state| {
@@ -327,9 +335,15 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        self.service.state.change(|state| {
+        let (door, last) = self.service.state.change(|state| {
             state.acceptors -= 1;
-            (true, ())
+            // Not closed, it ends with the runtime: nobody is to connect and wait for an answer for ever.
+            let door = state.doors.get_mut(self.door).map(|door| std::mem::replace(door, Door::Taken));
+            (true, (door, state.acceptors == 0))
         });
+        drop(door);
+        if last {
+            self.service.close();
+        }
     }
 }
