@@ -198,15 +198,24 @@ impl Wakers {
 
     fn wake_all(&mut self) {
         for waker in self.first.take().into_iter().chain(mem::take(&mut self.rest)) {
-            if let Err(payload) = catch(|| waker.wake()) {
-                let context = ErrorContext::new("Exception in a waker").with_panic(&*payload);
-                match current::current() {
-                    Some(core) => core.remote().report(&context),
-                    None => report_to(&None, &context),
-                }
-                drop_payload(payload);
-            }
+            reported(|| waker.wake());
         }
+    }
+}
+
+/// Drops a waker that is not needed. Its panic is reported: whoever has just been given something is to keep it.
+pub(super) fn discard(waker: Waker) {
+    reported(|| drop(waker));
+}
+
+fn reported(user_code: impl FnOnce()) {
+    if let Err(payload) = catch(user_code) {
+        let context = ErrorContext::new("Exception in a waker").with_panic(&*payload);
+        match current::current() {
+            Some(core) => core.remote().report(&context),
+            None => report_to(&None, &context),
+        }
+        drop_payload(payload);
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::lot::{Key, Left, Lot, Wakers};
+use super::lot::{Key, Left, Lot, Wakers, discard};
 use crate::event_loop::poll_proceed;
 use crate::primitive::Mutex;
 
@@ -136,14 +136,19 @@ impl<N: Need> Future for Wait<'_, N> {
                 this.step(&mut state, cx.waker(), &mut spare, &mut wakers)
             };
             wakers.wake();
-            match step {
+            let polled = match step {
                 Step::Done(output) => {
                     this.stage = Stage::Over;
-                    return Poll::Ready(output);
+                    Poll::Ready(output)
                 }
-                Step::Waiting => return Poll::Pending,
-                Step::NeedsWaker => spare = Some(cx.waker().clone()),
-            }
+                Step::Waiting => Poll::Pending,
+                Step::NeedsWaker => {
+                    spare = Some(cx.waker().clone());
+                    continue;
+                }
+            };
+            spare.into_iter().for_each(discard);
+            return polled;
         }
     }
 }
@@ -162,6 +167,6 @@ impl<N: Need> Drop for Wait<'_, N> {
             waker
         };
         wakers.wake();
-        drop(left);
+        left.into_iter().for_each(discard);
     }
 }
