@@ -374,6 +374,8 @@ impl Connection {
                 return (false, (true, None));
             }
             out.flushing = false;
+            // It may have grown large.
+            out.pending = Vec::new();
             let left = if out.over.is_none() { self.carry_out(out) } else { None };
             (true, (false, left))
         });
