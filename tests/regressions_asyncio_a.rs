@@ -8,18 +8,22 @@ use std::cell::Cell;
 use std::cmp::Ordering;
 use std::future::Future;
 use std::io::{ErrorKind, Read};
+use std::mem::ManuallyDrop;
 use std::net::TcpStream as StdTcpStream;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::ptr;
+use std::sync::{Arc, LazyLock, Weak};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
 
-use common::{CountWakes, Flavour, panics_with, with_timeout};
-use epicycle::Runtime;
+use common::{CountWakes, Flavour, eventually_async, panics_with, with_timeout};
 use epicycle::io::AsyncRead;
-use epicycle::streams::{ServerOptions, StreamReader, StreamWriter, start_server};
-use epicycle::sync::PriorityQueue;
+use epicycle::streams::{ServerOptions, StreamReader, StreamWriter, split, start_server};
+use epicycle::sync::{PriorityQueue, Semaphore};
+use epicycle::time::sleep;
+use epicycle::{Runtime, yield_now};
 use futures_lite::future;
 
 const LOCAL: &str = "127.0.0.1:0";
@@ -101,6 +105,33 @@ fn a_get_whose_comparison_panicked_dropped_its_item_under_the_lock() {
     });
 }
 
+static SEMAPHORE: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(0));
+
+/// Of a waker whose clones panic when they are dropped; making one gives the semaphore a permit.
+static UNRULY: RawWakerVTable = RawWakerVTable::new(
+    |_| {
+        SEMAPHORE.add_permits(1).unwrap();
+        RawWaker::new(ptr::null(), &UNRULY)
+    },
+    |_| (),
+    |_| (),
+    |_| panic!("in a waker's drop"),
+);
+
+#[test]
+fn a_waker_that_panicked_when_dropped_cost_a_permit() {
+    with_timeout(|| {
+        // SAFETY: there is no data.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &UNRULY)) });
+        let permit = match pin!(SEMAPHORE.acquire()).poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => panic!("a permit came while the waker was cloned"),
+        };
+        drop(permit);
+        assert_eq!(SEMAPHORE.available_permits(), 1);
+    });
+}
+
 // ------------------------------------------------------------------------------------------------------- servers
 
 async fn greet(mut reader: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
@@ -121,6 +152,12 @@ fn tcp_client(addr: std::net::SocketAddr) -> StdTcpStream {
     let client = StdTcpStream::connect(addr).unwrap();
     client.set_read_timeout(Some(common::PATIENCE / 3)).unwrap();
     client
+}
+
+/// How many bytes of memory the process has; nothing is known where there is no `/proc`.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
 }
 
 common::flavours! {
@@ -180,6 +217,28 @@ common::flavours! {
     }
 
     // --------------------------------------------------------------------------------------------------- streams
+
+    fn what_had_been_buffered_was_kept_in_memory(rt: Runtime) {
+        const SIZE: usize = 64 << 20;
+        rt.block_on(async {
+            let (ours, theirs) = epicycle::net::UnixStream::pair().unwrap();
+            let ((_incoming, writer), (mut reader, _theirs)) = (split(ours), split(theirs));
+            let before = resident();
+            writer.write(&vec![1; SIZE]).unwrap();
+            // The first part is on its way before the second comes: they are two buffers.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            sleep(Duration::from_millis(20)).await;
+            writer.write(b"more").unwrap();
+            let mut left = SIZE + 4;
+            while left > 0 {
+                left -= reader.read(left).await.unwrap().len();
+            }
+            let most = before + SIZE / 2;
+            eventually_async("the memory is given back", || resident() < most).await;
+        });
+    }
 
     fn reading_nothing_waited_for_something(rt: Runtime) {
         rt.block_on(async {
