@@ -34,10 +34,11 @@ fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
-/// A child that does nothing for a long time. It holds on to nothing of ours, should the test fail and leave it behind.
+/// A child that does nothing for longer than a test may take. It holds on to nothing of ours, and is soon gone, should the test
+/// fail, or be killed, and leave it behind.
 fn sleeper() -> Command {
     let mut command = Command::new("sleep");
-    command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("100").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -150,7 +151,7 @@ common::flavours! {
 
     fn n80_what_a_child_said_before_it_was_killed(rt: Runtime) {
         rt.block_on(async {
-            let mut child = piped(&mut shell("echo begun; exec sleep 1000")).spawn().unwrap();
+            let mut child = piped(&mut shell("echo begun; exec sleep 100")).spawn().unwrap();
             let mut waited = MS;
             loop {
                 let in_time = timeout(waited, child.communicate("")).await;
@@ -383,7 +384,7 @@ common::flavours! {
             let file = folder.join("id");
             let written = || std::fs::read_to_string(&file).ok().and_then(|id| id.trim().parse().ok());
             for output in [true, false] {
-                let mut command = shell("echo $$ > id_; mv id_ id; exec sleep 1000 >/dev/null 2>&1");
+                let mut command = shell("echo $$ > id_; mv id_ id; exec sleep 100 >/dev/null 2>&1");
                 command.current_dir(&folder).kill_on_drop(true);
                 let mut future: Pin<Box<dyn Future<Output = ()>>> = if output {
                     let output = command.output();

@@ -17,7 +17,7 @@ use super::park::{Parker, Unblock};
 use super::selector::Selector;
 use super::stats::Stats;
 use super::timers::Timers;
-use crate::primitive::atomic::{AtomicU64, Ordering};
+use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::primitive::{CachePadded, Mutex};
 use crate::task::{
     Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Witness,
@@ -41,6 +41,8 @@ pub(crate) struct Remote {
     slow_nanos: AtomicU64,
     /// In debug mode: the handle that the loop is in.
     inside: Mutex<Option<Inside>>,
+    /// One of a runtime's several loops.
+    has_peers: AtomicBool,
     /// A guest's own thread, which does not sleep in a selector.
     guest: Option<Thread>,
     /// The loop that a guest's thread drives as well, and in whose selector it sleeps.
@@ -82,6 +84,7 @@ impl Remote {
             handler: Mutex::new(handler),
             slow_nanos: AtomicU64::new(0),
             inside: Mutex::new(None),
+            has_peers: AtomicBool::new(false),
             guest,
             carrier: Mutex::new(None),
         }))
@@ -192,6 +195,11 @@ impl Remote {
         }
     }
 
+    pub(crate) fn set_has_peers(&self, has_peers: bool) {
+        // Ordering: Relaxed: set before the loop is known to anybody else.
+        self.has_peers.store(has_peers, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_carrier(&self, carrier: Option<Arc<Remote>>) {
         *self.carrier.lock() = carrier;
     }
@@ -294,6 +302,12 @@ impl Schedule for PinnedHome {
 
     fn observer(&self) -> Option<&Observer> {
         Some(&self.remote.observer)
+    }
+
+    /// Then who counts an end is not made to wait for a loop that may be away, or stuck.
+    fn has_peers(&self) -> bool {
+        // Ordering: Relaxed: see `set_has_peers`.
+        self.remote.has_peers.load(Ordering::Relaxed)
     }
 
     fn deliver(&self, callbacks: Callbacks) {

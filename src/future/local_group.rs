@@ -56,7 +56,7 @@ use crate::task::catch;
 pub struct LocalGroup<F> {
     children: Slab<Child<F>>,
     spawned: usize,
-    woken: Arc<Woken>,
+    woken: Own,
 }
 
 struct Child<F> {
@@ -70,7 +70,7 @@ impl<F> LocalGroup<F> {
     /// A group without children.
     pub fn new() -> Self {
         let state = State { queue: VecDeque::new(), queued: Vec::new(), parent: None };
-        Self { children: Slab::new(), spawned: 0, woken: Arc::new(Woken { state: Mutex::new(state) }) }
+        Self { children: Slab::new(), spawned: 0, woken: Own(Arc::new(Woken { state: Mutex::new(state) })) }
     }
 
     /// How many children have not ended.
@@ -85,7 +85,8 @@ impl<F> LocalGroup<F> {
 
     /// Drops all children.
     pub fn cancel(&mut self) {
-        self.children.clear();
+        // Taken out first: a destructor that panics must not leave the count behind.
+        drop(mem::take(&mut self.children));
     }
 }
 
@@ -96,7 +97,7 @@ where
     /// Adds a child. It begins when [`join`](Self::join) or [`next_done`](Self::next_done) is next polled.
     pub fn spawn(&mut self, future: F) {
         let entry = self.children.vacant_entry();
-        let bell = Arc::new(Bell { key: entry.key(), woken: self.woken.clone() });
+        let bell = Arc::new(Bell { key: entry.key(), woken: self.woken.0.clone() });
         let waker = Waker::from(bell);
         let child = Child { future: Box::pin(future), waker: waker.clone(), number: self.spawned };
         entry.insert(child);
@@ -162,8 +163,8 @@ where
             return Poll::Ready(None);
         }
         // Those that are woken from now on have their turn in the next poll.
-        for _ in 0..self.woken.expect(cx.waker().clone()) {
-            let Some(key) = self.woken.next() else { break };
+        for _ in 0..self.woken.0.expect(cx.waker().clone()) {
+            let Some(key) = self.woken.0.next() else { break };
             // A waker may outlive its child.
             let Some(child) = self.children.get_mut(key) else { continue };
             match catch(|| child.future.as_mut().poll(&mut Context::from_waker(&child.waker))) {
@@ -194,6 +195,16 @@ impl<F> fmt::Debug for LocalGroup<F> {
 /// Who has been woken, and who polls the group.
 struct Woken {
     state: Mutex<State>,
+}
+
+/// The group's end. When it is gone, wakers that are left over must not keep the task that polled it.
+struct Own(Arc<Woken>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let parent = self.0.state.lock().parent.take();
+        drop(parent);
+    }
 }
 
 struct State {

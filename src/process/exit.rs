@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn orphans_are_reaped() {
-        let process = run(async { start("exec sleep 1000") });
+        let process = run(async { start("exec sleep 100") });
         let other = Arc::downgrade(&process);
         send(&process, 9);
         process.orphan();

@@ -98,6 +98,7 @@ impl Shared {
         let remotes = (0..n)
             .map(|index| Remote::new(index, index == 0, options.exception_handler.clone(), options.observer.clone()))
             .collect::<io::Result<Box<[_]>>>()?;
+        remotes.iter().for_each(|remote| remote.set_has_peers(n > 1));
         if let Some(slow) = options.slow {
             let nanos = u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX).max(1);
             remotes.iter().for_each(|remote| remote.set_slow_nanos(nanos));

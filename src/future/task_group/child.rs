@@ -36,7 +36,8 @@ pub(super) fn adopt<T>(
     let member = Member { group: group.clone(), key, outcome: Outcome::Cancelled };
     let task = spawn(Report { to: Some((group.clone(), key)) });
     group.register(key, Who { id: task.id(), name, location }, task.canceller());
-    task.add_done_callback(move |outcome| member.ended(outcome));
+    // Not by a handle of the child's loop, which may be away when the child ends, and stay away.
+    task.watch(move |outcome| member.ended(outcome));
     task
 }
 
@@ -108,6 +109,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let mut this = self.project();
+        if this.report.to.is_none() {
+            // Refused: its task is about to be cancelled, but another loop was quicker.
+            return Poll::Pending;
+        }
         // Without a future it has ended without a value, and its task is about to be cancelled.
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
         let mut ended = match catch(|| future.poll(cx)) {

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 
+use super::start::StartError;
 use crate::cancel::{Cancelled, CarriesCancelled};
 use crate::task::{ErrorContext, Id, JoinError};
 
@@ -172,6 +173,15 @@ pub struct ChildError {
 pub enum Failure {
     Error(BoxError),
     Panic(JoinError),
+}
+
+impl Failure {
+    /// It says no more than that some task was cancelled.
+    pub(super) fn is_of_cancelled(&self) -> bool {
+        let Failure::Error(error) = self else { return false };
+        error.downcast_ref().is_some_and(JoinError::is_cancelled)
+            || error.downcast_ref().is_some_and(StartError::is_of_cancelled)
+    }
 }
 
 /// Which child.

@@ -32,7 +32,8 @@ use state::Group;
 /// - [`join`](Self::join) waits for every child, also for those that children start meanwhile.
 /// - The first child that returns `Err` or panics cancels the others; all errors come out together, as a [`GroupError`], also if
 ///   there is only one.
-/// - A child that is cancelled alone is no error.
+/// - A child that is cancelled alone is no error. Nor is it, once the group is stopping, that the body or another child
+///   returns the [`JoinError`](crate::JoinError) of a cancelled task, or a [`StartError`] without a cause.
 /// - Dropping the group, or a `join` that waits, cancels all children. A drop cannot wait: the children end at their next
 ///   suspension points, perhaps a little after the drop. Where that matters, [`cancel`](GroupHandle::cancel) and then join, or
 ///   work [within a scope](Self::within), which is asked to stop and does the waiting itself.
@@ -205,7 +206,9 @@ impl TaskGroup {
     /// ```
     pub async fn join(&self) -> Result<(), GroupError> {
         Watch::new(self).closed().await;
-        self.group().take_result()
+        // The children may have been asked, and have ended, before this looked for the first time.
+        let cancelled = self.outer.as_ref().and_then(|outer| outer.check().err());
+        self.group().take_result(cancelled)
     }
 
     /// The next child that has ended, by its task's id, in the order of their ends; each once. `None` once there are no

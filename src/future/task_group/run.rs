@@ -137,10 +137,14 @@ impl TaskGroup {
         let dropped = catch(|| drop(body));
         let (value, panic) = self.conclude(ended, dropped);
         watch.closed().await;
-        let result = self.group().take_result();
+        let result = self.group().take_result(None);
         if let Some(payload) = panic {
             if let Err(lost) = result {
-                report_error("Errors of a task group were hidden by a panic of its body", io::Error::other(lost));
+                // Their texts are user code, too.
+                let report = || {
+                    report_error("Errors of a task group were hidden by a panic of its body", io::Error::other(lost))
+                };
+                let _ = catch(report).map_err(drop_payload);
             }
             resume_unwind(payload);
         }
@@ -189,7 +193,7 @@ impl TaskGroup {
             }
         };
         match why {
-            Valueless::Failure(failure) => group.fail(failure),
+            Valueless::Failure(failure) => group.fail(failure, None),
             // That of the group's own scope ends here; any other is on its way up.
             Valueless::Cancelled(cancelled) => group.stop((!cancelled.is_of(&group.scope)).then_some(cancelled)),
             Valueless::HandedOver => group.stop(None),

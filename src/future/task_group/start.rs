@@ -13,7 +13,8 @@ use std::task::{Poll, Waker};
 
 use super::GroupHandle;
 use super::child::{HandedOver, adopt};
-use super::error::BoxError;
+use super::error::{BoxError, Failure, Who};
+use super::state::Group;
 use crate::cancel::wake_all;
 use crate::primitive::Mutex;
 use crate::scheduler;
@@ -70,12 +71,13 @@ impl GroupHandle {
         let slot = Arc::new(Mutex::new(Slot::Waiting(None)));
         let future = make(TaskStatus { slot: slot.clone() });
         let future = start(future, slot.clone());
-        let named = (None, Location::caller());
-        let task = adopt(self.group(), false, named, |report| scheduler::spawn(report.around(future)));
-        let starter = Starter(slot);
+        let location = Location::caller();
+        let task = adopt(self.group(), false, (None, location), |report| scheduler::spawn(report.around(future)));
+        let who = Who { id: task.id(), name: None, location };
+        let starter = Starter { slot, group: self.group().clone(), who };
         let mut task = task.cancel_on_drop();
         async move {
-            let slot = &starter.0;
+            let slot = &starter.slot;
             if let Some(value) = poll_fn(|cx| Slot::poll_started(slot, cx.waker())).await {
                 return Ok((value, task.detach()));
             }
@@ -89,11 +91,17 @@ impl GroupHandle {
 }
 
 /// Who waits. Once it gives up, an error of the child is the group's.
-struct Starter<V>(Arc<Mutex<Slot<V>>>);
+struct Starter<V> {
+    slot: Arc<Mutex<Slot<V>>>,
+    group: Arc<Group>,
+    who: Who,
+}
 
 impl<V> Drop for Starter<V> {
     fn drop(&mut self) {
-        drop(Slot::take(&self.0));
+        if let Slot::Failed(error) = Slot::take(&self.slot) {
+            self.group.fail(Failure::Error(error), Some(self.who.clone()));
+        }
     }
 }
 
@@ -228,6 +236,11 @@ impl StartError {
     /// The child's error; none if it ended, was cancelled or dropped its [`TaskStatus`] without one.
     pub fn into_error(self) -> Option<Box<dyn Error + Send + Sync>> {
         self.error
+    }
+
+    /// As far as one can tell: it has no error.
+    pub(super) fn is_of_cancelled(&self) -> bool {
+        self.error.is_none()
     }
 }
 

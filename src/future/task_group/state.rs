@@ -16,7 +16,7 @@ use super::Policy;
 use super::error::{ChildError, Failure, GroupError, Who};
 use crate::cancel::{CancelScope, Cancelled, WakerSet, report, wake_all};
 use crate::primitive::Mutex;
-use crate::task::{Handle, Id, Outcome};
+use crate::task::{ErrorContext, Handle, Id, Outcome, catch, drop_payload};
 
 pub(super) struct Group {
     /// Cancelled when the group stops: what cooperative children and bodies look at.
@@ -124,8 +124,9 @@ impl Group {
     /// The child ends without a value. Its task is cancelled for that, at once or as soon as it is known.
     pub(super) fn end_without_value(&self, key: usize, failure: Option<Failure>) {
         let mut state = self.state.lock();
+        let counts = state.counts(failure.as_ref());
         let child = &mut state.children[key];
-        child.failures.extend(failure);
+        child.failures.extend(failure.filter(|_| counts));
         child.valueless = true;
         let stop = child.stop.take();
         drop(state);
@@ -165,11 +166,13 @@ impl Group {
 
     // ---- the parent's side -----------------------------------------------------------------------------------------
 
-    /// Something outside the children went wrong: the body of a scope.
-    pub(super) fn fail(&self, failure: Failure) {
+    /// Something went wrong that is not in any child's hands: in the body of a scope, or in a child that is over.
+    pub(super) fn fail(&self, failure: Failure, who: Option<Who>) {
         let mut later = Later::default();
         let mut state = self.state.lock();
-        state.add_error(ChildError::new(failure, None), &mut later);
+        if state.counts(Some(&failure)) {
+            state.add_error(ChildError::new(failure, who), &mut later);
+        }
         state.stop(&mut later);
         drop(state);
         self.finish(later);
@@ -237,11 +240,11 @@ impl Group {
         drop(old);
     }
 
-    /// What `join` says. Errors are given out once.
-    pub(super) fn take_result(&self) -> Result<(), GroupError> {
+    /// What `join` says. Errors are given out once. `outer`: a cancellation that was not noted before.
+    pub(super) fn take_result(&self, outer: Option<Cancelled>) -> Result<(), GroupError> {
         let mut state = self.state.lock();
         let mut errors = mem::take(&mut state.errors);
-        let cancelled = state.cancelled.take();
+        let cancelled = state.cancelled.take().or(outer);
         let has_value = state.winner.is_some_and(|winner| winner.has_value);
         drop(state);
         if has_value {
@@ -283,6 +286,11 @@ impl Group {
 }
 
 impl State {
+    /// Whether it went wrong by itself. Once the group is stopping, a child that is found cancelled is no news.
+    fn counts(&self, failure: Option<&Failure>) -> bool {
+        self.phase == Phase::Open || !failure.is_some_and(Failure::is_of_cancelled)
+    }
+
     fn add_error(&mut self, error: ChildError, later: &mut Later) {
         if self.abandoned {
             later.lost.push(error);
@@ -305,5 +313,13 @@ impl State {
 }
 
 fn report_lost(error: &ChildError) {
-    report(&error.context("An error of a task group was never retrieved"));
+    const MESSAGE: &str = "An error of a task group was never retrieved";
+    // Its text is user code, and this may be a destructor.
+    match catch(|| error.context(MESSAGE)) {
+        Ok(context) => report(&context),
+        Err(payload) => {
+            report(&ErrorContext::new(MESSAGE).with_panic(&*payload));
+            drop_payload(payload);
+        }
+    }
 }
