@@ -204,7 +204,8 @@ common::flavours! {
 
     fn n81_the_return_code_is_minus_the_signal(rt: Runtime) {
         rt.block_on(async {
-            let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::from_raw(9)];
+            // None that a parent may have had ignored, as nohup does with the hang-up: that is inherited.
+            let kinds = [SignalKind::terminate(), SignalKind::user_defined2(), SignalKind::user_defined1(), SignalKind::from_raw(9)];
             for kind in kinds {
                 let child = sleeper().spawn().unwrap();
                 child.send_signal(kind).unwrap();
