@@ -152,10 +152,10 @@ shared_methods! {
     ///
     /// # epicycle::run(async {
     /// let child = epicycle::process::Command::new("sleep").arg("60").spawn()?;
-    /// child.send_signal(SignalKind::hangup())?;
+    /// child.send_signal(SignalKind::terminate())?;
     /// child.wait().await?;
-    /// assert_eq!(child.returncode(), Some(-1));
-    /// child.send_signal(SignalKind::hangup())?; // too late, and no error
+    /// assert_eq!(child.returncode(), Some(-15));
+    /// child.send_signal(SignalKind::terminate())?; // too late, and no error
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
