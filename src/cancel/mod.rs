@@ -77,7 +77,6 @@
 
 mod cancelled;
 mod node;
-mod report;
 mod scope;
 mod wait;
 mod waker_set;
@@ -86,5 +85,4 @@ pub use cancelled::{Cancelled, CarriesCancelled, Ended};
 pub use scope::CancelScope;
 pub use wait::{Guard, WaitCancelled};
 
-pub(crate) use report::report;
 pub(crate) use waker_set::{WakerSet, wake_all};

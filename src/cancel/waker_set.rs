@@ -8,8 +8,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use super::report::report;
-use crate::task::{ErrorContext, catch, drop_payload};
+use crate::scheduler::shield_waker;
 
 pub(crate) struct WakerSet {
     slots: Slab<Option<Waker>>,
@@ -47,9 +46,6 @@ impl WakerSet {
 /// Wakes each. A waker that panics keeps none of the others from being woken.
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
-        if let Err(payload) = catch(|| waker.wake()) {
-            report(&ErrorContext::new("Exception in a waker").with_panic(&*payload));
-            drop_payload(payload);
-        }
+        shield_waker(|| waker.wake());
     }
 }

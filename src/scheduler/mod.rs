@@ -13,6 +13,7 @@ mod executor;
 pub(crate) mod idle;
 pub(crate) mod injector;
 mod jobs;
+mod report;
 mod shared;
 mod spawn;
 pub(crate) mod tenancy;
@@ -25,5 +26,6 @@ pub use spawn::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_loca
 pub(crate) use context::{Entered, Missing, enter, try_current, works_for};
 pub(crate) use drive::{block_on, close_vacant_loop, run_background};
 pub(crate) use jobs::{run_in_executor_of, run_in_executor_on_of};
+pub(crate) use report::{report, shield_waker};
 pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};
 pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, tell, try_timer_home};

@@ -57,6 +57,16 @@ pub(super) struct Marks {
     pub(super) low: usize,
 }
 
+impl Marks {
+    /// # Panics
+    /// If `low` is above `high`.
+    #[track_caller]
+    pub(super) fn new(high: usize, low: usize) -> Self {
+        assert!(low <= high, "the low-water mark ({low}) must not be above the high one ({high})");
+        Self { high, low }
+    }
+}
+
 impl Default for Marks {
     fn default() -> Self {
         Self { high: HIGH_WATER, low: HIGH_WATER / 4 }

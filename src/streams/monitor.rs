@@ -4,13 +4,11 @@
 //! woken and dropped outside the lock, for they may be anybody's code. *Threads*: any. *Ordering*: the lock's.
 
 use std::future::poll_fn;
-use std::io;
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
 use crate::primitive::Mutex;
-use crate::scheduler::report_error;
-use crate::task::{catch, drop_payload, payload_text};
+use crate::scheduler::shield_waker;
 
 pub(super) struct Monitor<S> {
     inner: Mutex<Inner<S>>,
@@ -40,7 +38,7 @@ impl<S> Monitor<S> {
             let (concerned, result) = change(&mut inner.state);
             (if concerned { mem::take(&mut inner.waiters) } else { Vec::new() }, result)
         };
-        woken.into_iter().for_each(|(_, waker)| wake(waker));
+        woken.into_iter().for_each(|(_, waker)| shield_waker(|| waker.wake()));
         result
     }
 
@@ -86,15 +84,6 @@ impl<S> Monitor<S> {
             let removed = self.inner.lock().remove(ticket);
             drop(removed);
         }
-    }
-}
-
-/// A waker that panics must keep nobody else from being woken.
-fn wake(waker: Waker) {
-    if let Err(payload) = catch(|| waker.wake()) {
-        let text = payload_text(&*payload).unwrap_or("(a panic without a text)").to_owned();
-        report_error("Exception in a waker", io::Error::other(text));
-        drop_payload(payload);
     }
 }
 

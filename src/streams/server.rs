@@ -383,8 +383,7 @@ impl ServerOptions {
     /// ```
     #[track_caller]
     pub fn write_buffer_limits(mut self, high: usize, low: usize) -> Self {
-        assert!(low <= high, "the low-water mark ({low}) must not be above the high one ({high})");
-        self.marks = Marks { high, low };
+        self.marks = Marks::new(high, low);
         self
     }
 

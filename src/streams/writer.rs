@@ -278,8 +278,7 @@ impl StreamWriter {
     /// ```
     #[track_caller]
     pub fn set_write_buffer_limits(&self, high: usize, low: usize) {
-        assert!(low <= high, "the low-water mark ({low}) must not be above the high one ({high})");
-        self.connection().set_marks(Marks { high, low });
+        self.connection().set_marks(Marks::new(high, low));
     }
 
     /// The address of the other end, as of the beginning, of a TCP connection. asyncio's `get_extra_info("peername")`.

@@ -10,8 +10,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::event_loop::current;
-use crate::task::{ErrorContext, catch, drop_payload, report_to};
+use crate::scheduler::shield_waker;
 
 /// The end of the line.
 const NONE: usize = usize::MAX;
@@ -198,25 +197,14 @@ impl Wakers {
 
     fn wake_all(&mut self) {
         for waker in self.first.take().into_iter().chain(mem::take(&mut self.rest)) {
-            reported(|| waker.wake());
+            shield_waker(|| waker.wake());
         }
     }
 }
 
 /// Drops a waker that is not needed. Its panic is reported: whoever has just been given something is to keep it.
 pub(super) fn discard(waker: Waker) {
-    reported(|| drop(waker));
-}
-
-fn reported(user_code: impl FnOnce()) {
-    if let Err(payload) = catch(user_code) {
-        let context = ErrorContext::new("Exception in a waker").with_panic(&*payload);
-        match current::current() {
-            Some(core) => core.remote().report(&context),
-            None => report_to(&None, &context),
-        }
-        drop_payload(payload);
-    }
+    shield_waker(|| drop(waker));
 }
 
 impl Drop for Wakers {

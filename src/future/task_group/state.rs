@@ -14,8 +14,9 @@ use slab::Slab;
 
 use super::Policy;
 use super::error::{ChildError, Failure, GroupError, Who};
-use crate::cancel::{CancelScope, Cancelled, WakerSet, report, wake_all};
+use crate::cancel::{CancelScope, Cancelled, WakerSet, wake_all};
 use crate::primitive::Mutex;
+use crate::scheduler::report;
 use crate::task::{ErrorContext, Handle, Id, Outcome, catch, drop_payload};
 
 pub(super) struct Group {
