@@ -22,6 +22,24 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS = 300
 
 BUGS = [
+    ("biased_mutex", "the owner's fence is missing", [
+        ("        asymmetric::light();\n", ""),
+    ]),
+    ("biased_mutex", "the revoker's fence is missing", [
+        ("        asymmetric::heavy();\n", ""),
+    ]),
+    ("biased_mutex", "the revoker does not wait for the owner", [
+        ("        while self.busy.load(Ordering::Acquire) {", "        while n > 0 && self.busy.load(Ordering::Acquire) {"),
+    ]),
+    ("biased_mutex", "the owner's unlocking releases nothing", [
+        ("None => self.mutex.busy.store(false, Ordering::Release)", "None => self.mutex.busy.store(false, Ordering::Relaxed)"),
+    ]),
+    ("biased_mutex", "another makes it biased again", [
+        ("            self.revoke();\n        }\n        self.witness", "            self.revoke();\n            *others = UNOPPOSED;\n        }\n        self.witness"),
+    ]),
+    ("biased_mutex", "the owner does not look whether it was revoked", [
+        ("        if !self.revoked.load(Ordering::Acquire) {\n            return true;", "        if true {\n            return true;"),
+    ]),
     # model, what is wrong, replacements
     ("task_wake", "suspend goes idle although a wake came", [
         ("if now.wakes() != seen.wakes() || now.0 & RENOTIFY != 0 {", "if now.0 & RENOTIFY != 0 {"),

@@ -128,11 +128,13 @@ pub(super) struct Hub {
 impl Hub {
     /// The calling thread is home.
     pub(super) fn new() -> Arc<Self> {
+        let live = LiveList::new();
+        live.take_over();
         Arc::new(Self {
             queue: Mutex::new(VecDeque::new()),
             pushed: Edge::new(),
             home: thread::current().id(),
-            live: LiveList::new(),
+            live,
             closed: Mutex::new(false),
             callbacks: Mutex::new(Vec::new()),
             freed: Tally::default(),

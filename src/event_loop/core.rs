@@ -72,6 +72,7 @@ impl LoopCore {
         stealable: Option<Worker<ReadyHandle>>,
         fleet: usize,
     ) -> Rc<Self> {
+        remote.take_over();
         Rc::new(Self {
             remote,
             devices,
@@ -276,6 +277,7 @@ impl LoopCore {
     /// Refuses new work through this handle from now on, as "event loop is closed".
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        self.remote.give_up();
     }
 
     /// Cancels and drops everything pinned here, until nothing new appears. Returns what else was in the pinned FIFO. What can

@@ -90,6 +90,18 @@ impl Remote {
         }))
     }
 
+    /// The calling thread drives the loop from now on: what it locks nearly alone it locks without atomic operations.
+    pub(super) fn take_over(&self) {
+        self.live.take_over();
+        self.pinned.take_over();
+    }
+
+    /// The thread that drove the loop does not any more.
+    pub(super) fn give_up(&self) {
+        self.live.give_up();
+        self.pinned.give_up();
+    }
+
     pub(crate) fn index(&self) -> usize {
         self.index
     }

@@ -7,14 +7,19 @@
 //! *Threads.* Any. *Ordering.* None of its own.
 
 #[cfg(not(epicycle_loom))]
+mod asymmetric;
+#[cfg(not(epicycle_loom))]
 mod real;
 #[cfg(not(epicycle_loom))]
-pub(crate) use real::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque};
+pub(crate) use real::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque, give_way, thread_token};
 
 #[cfg(epicycle_loom)]
 mod model;
 #[cfg(epicycle_loom)]
-pub(crate) use model::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque};
+pub(crate) use model::{MODELLED, Mutex, MutexGuard, UnsafeCell, asymmetric, atomic, deque, give_way, thread_token};
+
+mod biased_mutex;
+pub(crate) use biased_mutex::BiasedMutex;
 
 mod exclusive;
 pub(crate) use exclusive::{Exclusive, Hold};

@@ -53,6 +53,36 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// What tells this thread from all others; never 0.
+pub(crate) fn thread_token() -> usize {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    loom::thread::current().id().hash(&mut hasher);
+    hasher.finish() as usize | 1
+}
+
+/// Lets others go first, who are about to do what this thread waits for.
+pub(crate) fn give_way(_: u32) {
+    loom::thread::yield_now();
+}
+
+pub(crate) mod asymmetric {
+    //! Stand-ins for the fences of `asymmetric.rs`.
+    use super::atomic::{Ordering, fence};
+
+    pub(crate) fn light() {
+        fence(Ordering::SeqCst); // pairs with the one in `heavy`
+    }
+
+    pub(crate) fn heavy() {
+        fence(Ordering::SeqCst); // pairs with the one in `light`
+    }
+
+    pub(crate) fn are_there() -> bool {
+        true
+    }
+}
+
 pub(crate) mod deque {
     //! Stand-ins with crossbeam-deque's names, as far as this crate uses them.
     use std::collections::VecDeque;

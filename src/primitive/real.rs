@@ -12,6 +12,40 @@ pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 }
 
+/// What tells this thread from all others that ever were; never 0.
+#[inline]
+pub(crate) fn thread_token() -> usize {
+    thread_local! {
+        // Not destroyed, so it is there in exit destructors as well.
+        static TOKEN: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+    match TOKEN.get() {
+        0 => {
+            let token = next_token();
+            TOKEN.set(token);
+            token
+        }
+        token => token,
+    }
+}
+
+#[cold]
+fn next_token() -> usize {
+    use atomic::{AtomicUsize, Ordering};
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    // Ordering: Relaxed: only that they differ matters.
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Lets others go first, who are about to do what this thread waits for, the `n`th time.
+pub(crate) fn give_way(n: u32) {
+    match n {
+        0..64 => std::hint::spin_loop(),
+        // It was interrupted in the middle.
+        _ => std::thread::yield_now(),
+    }
+}
+
 pub(crate) mod deque {
     //! The stealable FIFO and the global FIFO.
     pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};

@@ -5,7 +5,8 @@
 //!
 //! A task that ends on its birth loop is taken out there and then. One that a thief completed leaves by the side door: its key
 //! is *returned*, and the slab keeps an entry that nobody may follow until the next who holds the main lock has reaped it. So
-//! the main lock is its loop's own nearly always, and thieves do not fetch its line for every task.
+//! the main lock is its loop's own nearly always, thieves do not fetch its line for every task, and it is biased: while its
+//! loop is driven, binding and releasing there take no atomic read-modify-write.
 //!
 //! *Threads.* Any. *Ordering.* The locks'; the main one is taken before the side door's. An entry is followed only under both
 //! and after reaping: a completer returns the key before it gives up the reference, and waits for us to do so.
@@ -18,7 +19,7 @@ use slab::Slab;
 use super::cell::Header;
 use super::{Id, RawTask};
 use crate::primitive::atomic::{AtomicUsize, Ordering};
-use crate::primitive::{CachePadded, MODELLED, Mutex};
+use crate::primitive::{BiasedMutex, CachePadded, MODELLED, Mutex};
 
 /// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) and
 /// [`current_task`](crate::current_task) show it.
@@ -60,7 +61,7 @@ pub(super) const NO_KEY: u32 = u32::MAX;
 const BINDS_PER_REAP: u32 = if MODELLED { 1 } else { 256 };
 
 pub(crate) struct LiveList {
-    inner: Mutex<Inner>,
+    inner: BiasedMutex<Inner>,
     /// How many are in the slab; written under the lock, read by metrics without it.
     len: AtomicUsize,
     returned: CachePadded<Returned>,
@@ -82,10 +83,20 @@ struct Returned {
 impl LiveList {
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::new(Inner { tasks: Slab::new(), closed: false, binds: 0 }),
+            inner: BiasedMutex::new(Inner { tasks: Slab::new(), closed: false, binds: 0 }),
             len: AtomicUsize::new(0),
             returned: CachePadded::new(Returned { keys: Mutex::new(Vec::new()), len: AtomicUsize::new(0) }),
         }
+    }
+
+    /// The calling thread drives the list's loop from now on.
+    pub(crate) fn take_over(&self) {
+        self.inner.take_over();
+    }
+
+    /// The thread that drove the list's loop does not any more.
+    pub(crate) fn give_up(&self) {
+        self.inner.give_up();
     }
 
     /// Enters a task; false if the list is closed.
