@@ -89,8 +89,10 @@ impl Fleet {
 
     /// `Shared::inject`.
     pub(super) fn inject(&self, handle: ReadyHandle) {
-        if self.injector.push(handle) {
-            self.invite();
+        if self.injector.push(handle)
+            && let Some(index) = self.idle.invite_fenced(|_| false)
+        {
+            self.loops[index].unpark();
         }
     }
 

@@ -116,8 +116,7 @@ BUGS = [
         ("        fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.\n", ""),
     ]),
     ("inject_sleep", "no GiveFence", [
-        ("        fence(Ordering::SeqCst); // pairs with the fence in `close`\n", ""),
-        ("        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence.\n", ""),
+        ("        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence and with the fence in `close`\n", ""),
     ]),
     ("inject_sleep", "the last look leaves out the injector", [
         ("            || !self.fleet.injector.is_empty()\n            || self.fleet.idle.is_invited(self.index)\n",
@@ -235,7 +234,7 @@ BUGS = [
         ("if !open {\n            self.drain();", "if !open && false {\n            self.drain();"),
     ]),
     ("shutdown", "a pusher looks without a fence", [
-        ("        fence(Ordering::SeqCst); // pairs with the fence in `close`\n", ""),
+        ("        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence and with the fence in `close`\n", ""),
     ]),
     ("shutdown", "the closer drains without a fence", [
         ("        fence(Ordering::SeqCst); // pairs with the fence in `push`\n", ""),

@@ -136,6 +136,11 @@ impl Idle {
     /// `last_choice` says which ones to take only if there is no other.
     pub(crate) fn invite(&self, last_choice: impl Fn(usize) -> bool) -> Option<usize> {
         fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence.
+        self.invite_fenced(last_choice)
+    }
+
+    /// The same after a GiveFence of the caller's.
+    pub(crate) fn invite_fenced(&self, last_choice: impl Fn(usize) -> bool) -> Option<usize> {
         let census = self.census();
         if census.searching > 0 || census.parked == 0 {
             return None;

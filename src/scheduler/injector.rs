@@ -1,8 +1,8 @@
 //! The global FIFO: what any thread may give to the loops as a whole.
 //!
-//! *Invariant.* Once closed, it is empty or about to be emptied by whoever pushed. *Threads.* Any. *Ordering.* A push is
-//! followed by GiveFence (in `Idle::invite`) before the pusher decides whether to wake somebody. Closing is the same kind
-//! of pair: the closer sets the flag, fences and drains; a pusher pushes, fences and looks at the flag.
+//! *Invariant.* Once closed, it is empty or about to be emptied by whoever pushed. *Threads.* Any. *Ordering.* A push ends
+//! with GiveFence, after which the pusher decides whether to wake somebody. Closing is the same kind of pair: the closer
+//! sets the flag, fences and drains; a pusher pushes, fences (the same fence) and looks at the flag.
 
 use crate::primitive::atomic::{AtomicBool, Ordering, fence};
 use crate::primitive::deque::{Injector as Fifo, Steal, Worker};
@@ -18,10 +18,10 @@ impl Injector {
         Self { fifo: Fifo::new(), closed: AtomicBool::new(false) }
     }
 
-    /// Appends. False if the injector is closed, and then the handle has been dropped.
+    /// Appends, and does GiveFence. False if the injector is closed, and then the handle has been dropped.
     pub(crate) fn push(&self, handle: ReadyHandle) -> bool {
         self.fifo.push(handle);
-        fence(Ordering::SeqCst); // pairs with the fence in `close`
+        fence(Ordering::SeqCst); // GiveFence, pairs with SleepFence and with the fence in `close`
         // Ordering: Relaxed: ordered by the fence.
         let open = !self.closed.load(Ordering::Relaxed);
         if !open {

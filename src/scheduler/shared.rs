@@ -152,15 +152,22 @@ impl Shared {
         if !self.has_peers() {
             self.remotes[0].post(handle);
         } else if self.injector.push(handle) {
-            self.invite();
+            self.unpark_invited(self.idle.invite_fenced(|index| self.has_pinned(index)));
         }
     }
 
     /// Unparks a loop to look for work, if none is looking already. A loop that has pinned tasks comes last: a long handle
     /// that it takes over would strand them.
     pub(crate) fn invite(&self) {
-        let has_pinned = |index: usize| self.remotes[index].pinned().count() > 0;
-        if let Some(index) = self.idle.invite(has_pinned) {
+        self.unpark_invited(self.idle.invite(|index| self.has_pinned(index)));
+    }
+
+    fn has_pinned(&self, index: usize) -> bool {
+        self.remotes[index].pinned().count() > 0
+    }
+
+    fn unpark_invited(&self, invited: Option<usize>) {
+        if let Some(index) = invited {
             self.remotes[index].unpark();
         }
     }
