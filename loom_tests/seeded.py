@@ -59,6 +59,25 @@ BUGS = [
         ("            if now.is_cancelled() {\n                return None;\n            }\n            // With an owner",
          "            // With an owner"),
     ]),
+    ("task_wake", "who woke itself goes idle, and is queued", [
+        ("        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }",
+         "        self.0.fetch_and(!WAKES, Ordering::AcqRel);\n"
+         "        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }"),
+    ]),
+    ("task_wake", "who woke itself is not queued", [
+        ("{ Suspend::Cancelled } else { Suspend::Reschedule }", "{ Suspend::Cancelled } else { Suspend::Idle }"),
+    ]),
+    ("task_wake", "who woke itself does not see a cancel", [
+        ("if self.load().is_cancelled() { Suspend::Cancelled } else",
+         "if self.0.fetch_and(!CANCELLED, Ordering::AcqRel) == 0 { Suspend::Cancelled } else"),
+    ]),
+    ("task_wake", "the note of a self-wake is everybody's", [
+        ("crate::primitive::thread_local! {\n    static CURRENT", "std::thread_local! {\n    static CURRENT"),
+    ]),
+    ("task_wake", "a self-wake by value keeps its reference", [
+        ("        if id::wake_polled(self) {\n            return self.drop_ref();\n        }\n",
+         "        if id::wake_polled(self) {\n            return;\n        }\n"),
+    ]),
     ("join", "complete overlooks the join waker", [
         ("now.0 & (JOIN_WAKER | CALLBACKS) == 0", "now.0 & CALLBACKS == 0"),
     ]),

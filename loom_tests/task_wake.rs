@@ -1,15 +1,16 @@
-//! Waking a task while it runs, is woken by others, is cancelled, or completes.
+//! Waking a task while it runs, wakes itself, is woken by others, is cancelled, or completes.
 //!
-//! *Property.* What happens before a wake is seen by a poll that comes after it; no two threads poll at once; the future is
-//! dropped once, the cell freed once, and not before its last use.
+//! *Property.* What happens before a wake is seen by a poll that comes after it; no two threads poll at once, and none misses
+//! what the last poll wrote; the future is dropped once, the cell freed once, and not before its last use.
 //! *Threads.* Two wakers or cancellers; the main thread, or two, run. *Bound.* Two preemptions; the wake count is folded back
 //! from three on.
 //! *Seeded bugs.* `suspend` goes idle although a wake came; `start` does not acquire; transitions do not release; `fold` does not
-//! tell the runner; `complete` overlooks a cancel.
+//! tell the runner; `complete` overlooks a cancel; who woke itself goes idle before it is queued, or is not queued; the note of
+//! a self-wake is everybody's; a self-wake by value keeps its reference.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use loom::cell::Cell;
 use loom::sync::Arc;
@@ -37,6 +38,25 @@ impl Future for Flags {
     }
 }
 
+/// The same, but it wakes itself in its first polls.
+struct Restless(Flags);
+
+impl Future for Restless {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        let polled = Pin::new(&mut self.0).poll(cx);
+        if polled.is_pending() {
+            match self.0.polls.get() {
+                1 => cx.waker().wake_by_ref(),
+                2 => [cx.waker().clone()].into_iter().for_each(Waker::wake),
+                _ => {}
+            }
+        }
+        polled
+    }
+}
+
 struct Setup {
     hub: Arc<Hub>,
     flags: Arc<[AtomicBool; 2]>,
@@ -45,10 +65,14 @@ struct Setup {
 }
 
 fn set_up() -> Setup {
+    set_up_with(|flags| flags)
+}
+
+fn set_up_with<F: Future<Output = usize> + 'static>(with: impl FnOnce(Flags) -> F) -> Setup {
     let (hub, dropped) = (Hub::new(), Tally::default());
     let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
     let future = Flags { flags: flags.clone(), polls: Cell::new(0), _dropped: OnDrop(dropped.clone()) };
-    let task = Task::new(launch(future, Home::of(&hub), new_task(Kind::Task, false, true)));
+    let task = Task::new(launch(with(future), Home::of(&hub), new_task(Kind::Task, false, true)));
     Setup { hub, flags, dropped, task }
 }
 
@@ -130,6 +154,80 @@ fn two_runners_never_poll_at_once() {
         running.join().unwrap();
         hub.run_all();
         output(task).unwrap();
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn waking_itself_against_a_wake_and_a_second_runner() {
+    check(|| {
+        let Setup { hub, flags, dropped, task } = set_up_with(Restless);
+        let waking = thread::spawn({
+            let (flags, waker) = (flags.clone(), task.waker());
+            move || {
+                flags[0].store(true, Relaxed);
+                flags[1].store(true, Relaxed);
+                waker.wake();
+            }
+        });
+        let running = thread::spawn({
+            let hub = hub.clone();
+            move || hub.run_all()
+        });
+        hub.run_all();
+        waking.join().unwrap();
+        running.join().unwrap();
+        hub.run_all();
+        let polls = output(task).unwrap();
+        assert!((1..=4).contains(&polls), "{polls} polls");
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn waking_itself_against_folding() {
+    check(|| {
+        let Setup { hub, flags, dropped, task } = set_up_with(Restless);
+        let waker = task.waker();
+        let waking = thread::spawn({
+            let flags = flags.clone();
+            move || {
+                waker.wake_by_ref();
+                waker.wake_by_ref();
+                flags[0].store(true, Relaxed);
+                flags[1].store(true, Relaxed);
+                waker.wake_by_ref();
+            }
+        });
+        while !task.done() {
+            hub.run_one();
+        }
+        waking.join().unwrap();
+        output(task).unwrap();
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+    });
+}
+
+#[test]
+fn waking_itself_against_a_cancel() {
+    check(|| {
+        let Setup { hub, flags, dropped, task } = set_up_with(Restless);
+        flags[0].store(true, Relaxed);
+        let task = Arc::new(task);
+        let cancelling = thread::spawn({
+            let task = task.clone();
+            move || task.cancel()
+        });
+        let running = thread::spawn({
+            let hub = hub.clone();
+            move || hub.run_all()
+        });
+        hub.run_all();
+        assert!(cancelling.join().unwrap());
+        running.join().unwrap();
+        hub.run_all();
+        assert!(task.cancelled());
+        drop(task);
         assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
     });
 }

@@ -11,12 +11,14 @@ mod asymmetric;
 #[cfg(not(epicycle_loom))]
 mod real;
 #[cfg(not(epicycle_loom))]
-pub(crate) use real::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque, give_way, thread_token};
+pub(crate) use real::{MODELLED, Mutex, MutexGuard, UnsafeCell, atomic, deque, give_way, thread_local, thread_token};
 
 #[cfg(epicycle_loom)]
 mod model;
 #[cfg(epicycle_loom)]
-pub(crate) use model::{MODELLED, Mutex, MutexGuard, UnsafeCell, asymmetric, atomic, deque, give_way, thread_token};
+pub(crate) use model::{
+    MODELLED, Mutex, MutexGuard, UnsafeCell, asymmetric, atomic, deque, give_way, thread_local, thread_token,
+};
 
 mod biased_mutex;
 pub(crate) use biased_mutex::BiasedMutex;

@@ -7,6 +7,14 @@
 
 pub(crate) use loom::sync::MutexGuard;
 
+/// std's with a constant value, of which each of a model's threads has its own. Has `with` only.
+macro_rules! model_thread_local {
+    ($(#[$attribute:meta])* static $name:ident: $type:ty = const { $value:expr };) => {
+        loom::thread_local! { $(#[$attribute])* static $name: $type = $value; }
+    };
+}
+pub(crate) use model_thread_local as thread_local;
+
 /// loom's mutex with parking_lot's shape: no poison.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -2,6 +2,8 @@
 //!
 //! *Invariant.* Same names and shapes as in `model.rs`. *Threads.* Any. *Ordering.* As their own documentation says.
 
+pub(crate) use std::thread_local;
+
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
 /// Whether this build is for the models, which shrink some constants.

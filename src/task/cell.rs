@@ -345,6 +345,9 @@ impl RawTask {
     // ---- waking and running ----------------------------------------------------------------------------------------
 
     pub(super) fn wake_by_ref(self) {
+        if id::wake_polled(self) {
+            return;
+        }
         if self.header().state.wake_by_ref() == Wake::Schedule {
             self.schedule();
         }
@@ -353,6 +356,9 @@ impl RawTask {
     /// # Safety
     /// Gives up a counted reference of the caller's.
     pub(super) unsafe fn wake_by_val(self) {
+        if id::wake_polled(self) {
+            return self.drop_ref();
+        }
         match self.header().state.wake_by_val() {
             Wake::Nothing => {}
             Wake::Schedule => self.schedule(),

@@ -1,7 +1,10 @@
 //! Task ids, and which task this thread is inside.
 //!
-//! *Invariant.* Ids are unique in the process and grow within a thread. *Threads.* Any; the current id is the thread's
-//! own. *Ordering.* Relaxed: a counter that publishes nothing.
+//! *Invariant.* Ids are unique in the process and grow within a thread. A task that is woken while the innermost thing that
+//! this thread is inside is a poll of that very task has *woken itself*: that is noted here, for the runner, and not in its state
+//! word (`State::go_on` says why that will do).
+//!
+//! *Threads.* Any; what the thread is inside is its own. *Ordering.* Relaxed: a counter that publishes nothing.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,8 +12,6 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{RawTask, TaskInfo};
-use crate::primitive::MODELLED;
-
 /// How many ids a thread takes from the shared counter at a time, so that spawning touches no shared line.
 const BLOCK: u64 = 1024;
 
@@ -18,8 +19,28 @@ static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static NEXT: Cell<u64> = const { Cell::new(0) };
+}
+
+// Each of a model's threads has its own, though they take turns on one real thread.
+crate::primitive::thread_local! {
+    static CURRENT: Current = const { Current { task: Cell::new(None), step: Cell::new(Step::Other) } };
+}
+
+/// What this thread is inside. Without a destructor, so it is there to the thread's end.
+struct Current {
     /// Alive as long as it stands here: whoever enters a task runs it.
-    static CURRENT: Cell<Option<RawTask>> = const { Cell::new(None) };
+    task: Cell<Option<RawTask>>,
+    step: Cell<Step>,
+}
+
+/// What is being done with the task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing is, or its future or output is dropped; or somebody else's poll counts as the task's, as `block_on`'s does.
+    Other,
+    Polled,
+    /// Polled, and it has been woken meanwhile, from here.
+    WokeItself,
 }
 
 /// Identifies a task; unique in the process, never used again.
@@ -91,7 +112,7 @@ pub fn id() -> Id {
 /// assert!(epicycle::task::try_id().is_none());
 /// ```
 pub fn try_id() -> Option<Id> {
-    CURRENT.get().map(|task| task.header().id())
+    current().map(|task| task.header().id())
 }
 
 /// The task that the current code runs in, its destructors included, or `None` outside tasks, as in a `call_soon` callback.
@@ -108,34 +129,69 @@ pub fn try_id() -> Option<Id> {
 /// });
 /// ```
 pub fn current_task() -> Option<TaskInfo> {
-    CURRENT.get().map(|task| TaskInfo::of(task.header()))
+    current().map(|task| TaskInfo::of(task.header()))
 }
 
+#[inline]
+fn current() -> Option<RawTask> {
+    CURRENT.with(|current| current.task.get())
+}
+
+#[inline]
 pub(super) fn is_current(task: RawTask) -> bool {
-    CURRENT.get() == Some(task)
+    current() == Some(task)
 }
 
 /// Says that this thread is inside `task`, or outside all, until the guard goes.
 #[inline]
 pub(super) fn enter(task: Option<RawTask>) -> Entered {
-    // A model's threads take turns on one real thread, whose own this is.
-    Entered(CURRENT.replace(if MODELLED { None } else { task }))
+    CURRENT.with(|current| Entered { task: current.task.replace(task), step: current.step.replace(Step::Other) })
 }
 
 /// If this thread is inside `task`, which is about to be freed, it is outside all from now on.
 #[inline]
 pub(super) fn leave(task: RawTask) {
     if is_current(task) {
-        CURRENT.set(None);
+        CURRENT.with(|current| current.task.set(None));
     }
 }
 
+/// The current task is about to be polled, by its runner.
+#[inline]
+pub(super) fn begin_poll() {
+    CURRENT.with(|current| current.step.set(Step::Polled));
+}
+
+/// It was polled. True: it has woken itself meanwhile.
+#[inline]
+pub(super) fn end_poll() -> bool {
+    CURRENT.with(|current| current.step.replace(Step::Other)) == Step::WokeItself
+}
+
+/// Wakes `task` if this thread is polling it; if not, false.
+#[inline]
+pub(super) fn wake_polled(task: RawTask) -> bool {
+    CURRENT.with(|current| {
+        let polled = current.task.get() == Some(task) && current.step.get() != Step::Other;
+        if polled {
+            current.step.set(Step::WokeItself);
+        }
+        polled
+    })
+}
+
 #[must_use]
-pub(crate) struct Entered(Option<RawTask>);
+pub(crate) struct Entered {
+    task: Option<RawTask>,
+    step: Step,
+}
 
 impl Drop for Entered {
     #[inline]
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        CURRENT.with(|current| {
+            current.task.set(self.task);
+            current.step.set(self.step);
+        });
     }
 }

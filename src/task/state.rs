@@ -27,7 +27,7 @@
 //!
 //! A wake adds one. Whoever moves the count from 0 to 1 makes *the* ready handle, so there is one at a time. The runner
 //! notes the count it saw, polls, and goes idle only if the word has not changed but for references: one atomic
-//! operation to schedule, one to run. A complete task keeps a count above zero, so a late wake schedules nothing.
+//! operation to schedule, one to run. A task that wakes itself while it is polled goes on without any. A complete task keeps a count above zero, so a late wake schedules nothing.
 //!
 //! *Threads.* Any. *Ordering.* A wake is a Release and the runner's look an Acquire: what happened before a wake is seen
 //! by the poll that it causes. `suspend` and `complete` release what the poll wrote; read-modify-writes in between
@@ -282,6 +282,15 @@ impl State {
             Some(now.0 & !WAKES)
         });
         outcome
+    }
+
+    /// The same for a task that woke itself during the poll, which its runner has noted elsewhere (`id.rs`). The word stays as it
+    /// is: the count has been above zero since before the run, so the right to run, and to queue, is still the runner's. Wakes of
+    /// others only add to the count, a cancel that comes from here on is seen by the next `start`, and so is `RENOTIFY`.
+    pub(super) fn go_on(&self) -> Suspend {
+        // Ordering: Acquire, as in `update`. Nothing is released here: to the next runner, if it is another thread, the poll's
+        // writes go with the ready handle, by its queue's ordering.
+        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }
     }
 
     /// The end of a run whose task nobody else refers to: no `Task`, no waker, nobody who could be told or could cancel.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::super::callback::Callbacks;
 use super::super::context;
+use super::super::id;
 use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
@@ -60,12 +61,16 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
         // Posted to a loop that closed meanwhile.
         let _ = cell.header.state.cancel();
     } else if !seen.is_cancelled() {
+        id::begin_poll();
         // SAFETY: rule 1, between `start` and `suspend` or `complete`.
-        match catch(|| unsafe { poll::<F, S>(task) }) {
+        let polled = catch(|| unsafe { poll::<F, S>(task) });
+        let woke_itself = id::end_poll();
+        match polled {
             Ok(Poll::Pending) => {
                 // SAFETY: rule 1: not suspended yet.
                 unsafe { cell.header.keep_context() };
-                match cell.header.state.suspend(seen) {
+                let state = &cell.header.state;
+                match if woke_itself { state.go_on() } else { state.suspend(seen) } {
                     Suspend::Idle => return,
                     // SAFETY: as for this function.
                     Suspend::Reschedule => return unsafe { schedule::<F, S>(task) },
