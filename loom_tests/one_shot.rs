@@ -1,16 +1,22 @@
-//! A callback that waits for its time: cancelling it, on its loop or elsewhere, against the timer's wake and its run.
+//! A callback that waits for its time: cancelling it, on its loop or elsewhere, against the timer's wake and its run. And a post,
+//! which is a closure until its loop makes a task of it: cancelling it against just that.
 //!
 //! *Property.* After `cancel()` returned true it never runs, after false it has run or does; its closure is dropped at home,
-//! once; the cell is freed once, whichever of queue, canceller and timer comes last.
-//! *Threads.* The main thread is home; one fires the timer; one cancels. *Bound.* Two preemptions.
+//! once; the cell is freed once, whichever of queue, canceller and timer comes last. A post that is cancelled before its loop
+//! begins is over when `cancel()` returns, wherever that was; later its future is dropped at home.
+//! *Threads.* The main thread is home; one fires the timer; one or two cancel. *Bound.* Two preemptions.
 //! *Seeded bugs.* `cancel_one_shot` does not count a wake, so that the timer queues what is finished; a canceller gives up
-//! the reference of a queued handle; `claim` does not see a cancel.
+//! the reference of a queued handle; `claim` does not see a cancel; a loop builds a post that a canceller has taken; a canceller
+//! takes a post that its loop is building.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use loom::sync::Arc;
 use loom::thread;
 
-use super::support::{Home, Hub, OnDrop, Tally, check, new_task};
-use crate::task::{Handle, Kind, Once, RawTask, spawn_cell};
+use super::support::{Home, Hub, OnDrop, Signal, Tally, check, new_task};
+use crate::task::{Handle, Kind, NewTask, Once, RawTask, Task, launch, spawn_cell};
 
 struct Setup {
     hub: Arc<Hub>,
@@ -127,5 +133,90 @@ fn a_queue_that_closes_drops_it() {
         assert!(cancelling.join().unwrap(), "it never runs");
         let handle = Arc::try_unwrap(handle).ok().expect("the other has ended");
         finish(Setup { handle, ..setup }, true);
+    });
+}
+
+/// What `LoopHandle::spawn_local` makes: pending for ever once it is built.
+fn post(hub: &Arc<Hub>, dropped: &Tally, built: &Tally) -> Task<()> {
+    let (guard, built) = (OnDrop(dropped.clone()), built.clone());
+    let home = thread::current().id();
+    let future = async move {
+        let _guard = guard;
+        built.add();
+        let _at_home = AtHome(Some(home));
+        std::future::pending::<()>().await;
+    };
+    let new = NewTask { unbuilt: true, ..new_task(Kind::Task, true, true) };
+    Task::new(launch(future, Home::of(hub), new))
+}
+
+#[test]
+fn a_post_is_cancelled_while_its_loop_builds_it() {
+    check(|| {
+        let (hub, dropped) = (Hub::new(), Tally::default());
+        let task = post(&hub, &dropped, &Tally::default());
+        let cancelling = thread::spawn({
+            let dropped = dropped.clone();
+            move || {
+                assert!(task.cancel(), "it is pending, or not begun");
+                if task.done() {
+                    assert_eq!(dropped.get(), 1, "over, so all of it is gone");
+                }
+                task
+            }
+        });
+        // The post itself, and if it was begun the drop of its future.
+        hub.run_all();
+        let task = cancelling.join().unwrap();
+        hub.run_all();
+        assert!(task.cancelled());
+        assert_eq!(dropped.get(), 1);
+        drop(task);
+        assert_eq!(hub.freed.get(), 1);
+    });
+}
+
+#[test]
+fn a_post_to_an_absent_loop_ends_with_its_cancel() {
+    check(|| {
+        let (hub, dropped, built) = (Hub::new(), Tally::default(), Tally::default());
+        let task = post(&hub, &dropped, &built);
+        let canceller = task.canceller();
+        let cancelling = thread::spawn(move || canceller.cancel());
+        let awaiting = thread::spawn(move || {
+            let (mut task, signal) = (task, Signal::new());
+            while poll(&mut task, &signal).is_pending() {
+                signal.wait();
+            }
+        });
+        // Nobody runs the queue until the task is known to have ended.
+        assert!(cancelling.join().unwrap());
+        awaiting.join().unwrap();
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 0), "the queue has the cell");
+        hub.close();
+        assert_eq!((built.get(), hub.freed.get()), (0, 1));
+    });
+}
+
+fn poll(task: &mut Task<()>, signal: &std::sync::Arc<Signal>) -> Poll<()> {
+    let waker = signal.waker();
+    Pin::new(task).poll(&mut Context::from_waker(&waker)).map(|output| assert!(output.unwrap_err().is_cancelled()))
+}
+
+#[test]
+fn two_cancels_of_a_post_that_its_queue_drops() {
+    check(|| {
+        let (hub, dropped, built) = (Hub::new(), Tally::default(), Tally::default());
+        let task = post(&hub, &dropped, &built);
+        let cancelling = thread::spawn(move || {
+            task.cancel();
+            task
+        });
+        // A queue that closes drops its handles, and that cancels.
+        hub.close();
+        let task = cancelling.join().unwrap();
+        assert!(task.cancelled());
+        drop(task);
+        assert_eq!((built.get(), dropped.get(), hub.freed.get()), (0, 1, 1));
     });
 }

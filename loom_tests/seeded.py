@@ -128,6 +128,13 @@ BUGS = [
     ("one_shot", "a run does not see the cancel", [
         ("(false, true) => Claim::Drop,", "(false, true) => Claim::Run,"),
     ]),
+    ("one_shot", "a loop builds a post that a canceller has taken", [
+        ("if first_run_of_post && seen.is_claimed() {", "if first_run_of_post && seen.is_claimed() && false {"),
+    ]),
+    ("one_shot", "a canceller takes a post that its loop is building", [
+        ("let before = self.0.fetch_and(!(RENOTIFY | UNBUILT), Ordering::AcqRel);",
+         "let before = self.0.fetch_and(!RENOTIFY, Ordering::AcqRel);"),
+    ]),
     ("steal", "queued again, but counted as idle", [
         ("return Some((now.0 & !(WAKES | RENOTIFY)) | WAKE);", "return Some(now.0 & !(WAKES | RENOTIFY));"),
     ]),

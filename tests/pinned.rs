@@ -452,12 +452,63 @@ common::flavours! {
         let task = rt.loops()[0].spawn_local(move || { count.fetch_add(1, SeqCst); pending_with(guard) });
         let (guard, count) = (probe.guard(), built.clone());
         let handle = rt.loops()[0].call_soon_threadsafe(move || { count.fetch_add(1, SeqCst); drop(guard) });
+        // Both are closures still, which may be dropped anywhere: it takes no loop to end them.
         assert!(task.cancel() && handle.cancel() && handle.cancelled());
+        assert_eq!((built.load(SeqCst), probe.count()), (0, 2));
+        assert!(task.done() && task.cancelled() && !task.cancel(), "it has ended");
         rt.block_on(async {
             assert!(task.await.unwrap_err().is_cancelled());
             for _ in 0..3 { yield_now().await }
         });
         assert_eq!((built.load(SeqCst), probe.count()), (0, 2));
+    }
+
+    fn c08_who_awaits_a_post_to_an_absent_loop_is_told_of_its_cancel(rt: Runtime) {
+        let task = rt.loops()[0].spawn_local(pending::<()>).cancel_on_drop();
+        let (asleep, sleeping) = std::sync::mpsc::channel();
+        let group = epicycle::TaskGroup::new();
+        group.spawn_on(&rt.loops()[0], pending::<Result<(), &str>>);
+        let group_ends = rt.loops().len() > 1;
+        thread::scope(|threads| {
+            // Not with a loop of this runtime.
+            let (mut task, group) = (task, group);
+            let stop = group.handle();
+            let waiting = threads.spawn(move || futures_lite::future::block_on(async {
+                asleep.send(()).unwrap();
+                // With one loop, the group's callbacks keep asyncio's turns, so they wait for that loop.
+                if group_ends { group.join().await.unwrap() }
+                task.cancel();
+                assert!((&mut task).await.unwrap_err().is_cancelled());
+            }));
+            sleeping.recv().unwrap();
+            stop.cancel();
+            waiting.join().unwrap();
+        });
+    }
+
+    fn c08_posts_that_are_cancelled_while_their_loop_takes_them_end_once(rt: Runtime) {
+        // The model in loom_tests/one_shot.rs, on the real thing.
+        let probe = DropProbe::new();
+        rt.block_on(async {
+            let last = rt.loops().last().unwrap().clone();
+            for round in 0..500 {
+                let guard = probe.guard();
+                let task = last.spawn_local(move || pending_with(guard));
+                if round % 3 == 0 { yield_now().await }
+                assert!(task.cancel());
+                assert!(task.await.unwrap_err().is_cancelled());
+            }
+        });
+        assert_eq!(probe.count(), 500);
+    }
+
+    fn c09_a_cancelled_posts_destructor_panics_into_its_task(rt: Runtime) {
+        struct Bomb;
+        impl Drop for Bomb { fn drop(&mut self) { panic!("in the closure's destructor") } }
+        let bomb = Bomb;
+        let task = rt.loops()[0].spawn_local(move || { let _bomb = bomb; std::future::pending::<()>() });
+        assert!(task.cancel() && task.done());
+        assert!(rt.block_on(task).unwrap_err().is_panic());
     }
 
     fn b45_spawn_local_off_a_loop_panics(rt: Runtime) {

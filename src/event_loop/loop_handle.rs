@@ -71,6 +71,14 @@ impl LoopHandle {
 
     /// Has `make` called on this loop, and the future it returns run there for good: it need not be `Send`. On a closed
     /// loop the task is cancelled.
+    ///
+    /// Cancelled before the loop has come to it, the task ends at once and `make` is dropped by the canceller.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let task = rt.loops()[0].spawn_local(|| async {}); // nobody is inside block_on
+    /// assert!(task.cancel() && task.done());
+    /// ```
     #[track_caller]
     pub fn spawn_local<M, F>(&self, make: M) -> Task<F::Output>
     where

@@ -467,13 +467,14 @@ impl RawTask {
 
     fn request_cancel(self) -> Cancel {
         let header = self.header();
-        if header.kind.is_future() {
-            return header.state.cancel();
-        }
-        let cancel = header.state.cancel_one_shot(|now| {
-            // SAFETY: the right types are in the table.
-            !header.pinned || now.is_unbuilt() || unsafe { (header.vtable.is_home)(self) }
-        });
+        let cancel = if header.kind.is_future() {
+            header.state.cancel()
+        } else {
+            header.state.cancel_one_shot(|now| {
+                // SAFETY: the right types are in the table.
+                !header.pinned || now.is_unbuilt() || unsafe { (header.vtable.is_home)(self) }
+            })
+        };
         if let Cancel::Claimed { queued } = cancel {
             // SAFETY: rule 1: the claim is ours.
             let _inside = unsafe { self.enter() };

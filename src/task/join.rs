@@ -95,6 +95,10 @@ impl<T> Task<T> {
     /// point at the latest, never inside this call. Awaiting it then gives an error with
     /// [`is_cancelled`](JoinError::is_cancelled).
     ///
+    /// One exception: what [`LoopHandle::spawn_local`](crate::LoopHandle::spawn_local) has posted and its loop has not begun is a
+    /// closure, no future yet. It is dropped here and now, wherever this is called, and the task has ended when this returns: the
+    /// loop may be one that nobody drives.
+    ///
     /// True: it will not give a value (a request made before counts). False: too late, it has completed; or it is a job
     /// of [`run_in_executor`](crate::run_in_executor) that has started.
     ///

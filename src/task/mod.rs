@@ -12,7 +12,8 @@
 //!
 //! *Who may touch what, when* (all of it argued from the state word, `state.rs`):
 //! 1. The future, and the cell's context: only the holder of the ready handle, from `start` to `suspend` or `complete`. A
-//!    one-shot's closure: only who set `CLAIMED`.
+//!    one-shot's closure: only who set `CLAIMED`. What a post is made from: whoever came first, the loop that begins to run it or
+//!    the canceller who set `CLAIMED`.
 //! 2. The output: written by the runner before `COMPLETE`; afterwards the `Task<T>`'s if `JOIN` was set then, else the
 //!    completer's.
 //! 3. The join slot: the `Task<T>`'s while `JOIN_WAKER` is unset; once set, the completer's from the moment of `COMPLETE`.

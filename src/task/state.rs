@@ -10,7 +10,7 @@
 //! | 2 | `JOIN` | creation | a `Task<T>` exists; it drops the output |
 //! | 3 | `JOIN_WAKER` | the `Task<T>` | the join slot holds a waker and belongs to whoever completes |
 //! | 4 | `CALLBACKS` | anyone | done-callbacks are registered |
-//! | 5 | `CLAIMED` | runner or canceller | a one-shot has been started or taken away from its queue |
+//! | 5 | `CLAIMED` | runner or canceller | a one-shot has been started or taken away from its queue; a post was taken away |
 //! | 6 | `RENOTIFY` | a waker | the wake count was folded back, see `fold` |
 //! | 7 | `UNBUILT` | creation | posted, not yet run on its loop: still `Send`, in no live list |
 //! | 8-39 | wakes | anyone | 0: idle. Else: queued or running, and its owner will look again |
@@ -79,7 +79,7 @@ impl Snapshot {
     pub(super) fn is_ready(self) -> bool {
         self.wakes() > 0
     }
-    fn is_claimed(self) -> bool {
+    pub(super) fn is_claimed(self) -> bool {
         self.0 & CLAIMED != 0
     }
     fn wakes(self) -> u64 {
@@ -135,7 +135,8 @@ pub(super) enum Cancel {
     TooLate,
     /// It was idle: put its ready handle into a queue, so that its owner drops it.
     Schedule,
-    /// (One-shots) it is the caller's: drop the closure, complete; `queued` says that a queue still holds a handle.
+    /// (One-shots, and posts not yet run) it is the caller's: drop the closure, complete; `queued` says that a queue still holds
+    /// a handle.
     Claimed { queued: bool },
 }
 
@@ -254,14 +255,16 @@ impl State {
 
     // ---- running a task --------------------------------------------------------------------------------------------
 
-    /// The beginning of a run, by the holder of the ready handle. The flag says that this is the first run of a posted task.
+    /// The beginning of a run, by the holder of the ready handle. The flag says that this is the first run of a posted task; which
+    /// may be claimed by then, and so not the runner's.
     pub(super) fn start(&self) -> (Snapshot, bool) {
         // Ordering: Acquire, pairs with every wake and with the last runner's `suspend`.
         let now = Snapshot(self.0.load(Ordering::Acquire));
         if now.0 & (RENOTIFY | UNBUILT) == 0 {
             return (now, false);
         }
-        // Ordering: AcqRel, as in `update`. Rare: the first run of a posted task, or after a fold.
+        // Ordering: AcqRel, as in `update`; decides against a `cancel` of a post. Rare: the first run of a posted task, or after a
+        // fold.
         let before = self.0.fetch_and(!(RENOTIFY | UNBUILT), Ordering::AcqRel);
         (Snapshot(before & !(RENOTIFY | UNBUILT)), before & UNBUILT != 0)
     }
@@ -325,10 +328,15 @@ impl State {
 
     // ---- cancelling ------------------------------------------------------------------------------------------------
 
+    /// A post that its loop has not begun to run is still `Send`: the canceller takes it, and the queue keeps an empty handle, as
+    /// with one-shots.
     pub(super) fn cancel(&self) -> Cancel {
-        let (before, stuck) =
-            self.update(|now| (!now.is_complete() && !now.is_cancelled()).then_some((now.0 | CANCELLED) + WAKE));
+        let (before, stuck) = self.update(|now| {
+            let claims = if now.is_unbuilt() { CLAIMED } else { 0 };
+            (!now.is_complete() && !now.is_cancelled()).then_some((now.0 | CANCELLED | claims) + WAKE)
+        });
         match stuck {
+            true if before.is_unbuilt() => Cancel::Claimed { queued: true },
             true if before.wakes() == 0 => Cancel::Schedule,
             false if before.is_complete() => Cancel::TooLate,
             _ => Cancel::Noted,

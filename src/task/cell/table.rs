@@ -55,6 +55,10 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
         return unsafe { run_one_shot::<F, S>(task) };
     }
     let (seen, first_run_of_post) = cell.header.state.start();
+    if first_run_of_post && seen.is_claimed() {
+        // A canceller took it: only the queue's reference is left to give up.
+        return task.drop_ref();
+    }
     // SAFETY: rule 1, from `start` on.
     let _inside = unsafe { task.enter() };
     if first_run_of_post && !task.bind(&cell.home) {
