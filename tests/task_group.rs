@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::{
     DropProbe, Flag, OnDrop, Reports, Turns, eventually, eventually_async, panic_text, panics_with, with_timeout,
 };
-use epicycle::cancel::{CancelScope, Ended};
+use epicycle::cancel::{CancelScope, Cancelled, Ended};
 use epicycle::future::{GroupHandle, LocalGroup, Policy};
 use epicycle::time::{sleep, timeout};
 use epicycle::{EventLoop, GroupError, Runtime, TaskGroup, spawn, task, yield_now};
@@ -797,6 +797,152 @@ common::flavours! {
             let more = group.spawn(async { Ok::<_, io::Error>(()) });
             assert_eq!(group.next_done().await, Some(more.id()));
             group.join().await.unwrap();
+        });
+    }
+
+    fn n47_next_done_stops_a_group_whose_scope_is_cancelled(rt: Runtime) {
+        rt.block_on(async {
+            // By the scope around it: nobody joins yet, and next_done alone waits.
+            let scope = CancelScope::new();
+            let probe = DropProbe::new();
+            let group = TaskGroup::within(&scope).record_done();
+            let dropped = forever_in(&group, &probe);
+            let asked = group.spawn_cooperative(|scope| async move { yields(3).await; Err::<(), _>(scope.cancelled().await) });
+            let cancel = { let scope = scope.clone(); spawn(async move { yields(5).await; scope.cancel_with("enough") }) };
+            let mut done = Vec::new();
+            while let Some(id) = group.next_done().await { done.push(id) }
+            assert!(cancel.await.unwrap());
+            assert!(done.len() == 2 && done.contains(&dropped.id()) && done.contains(&asked.id()), "{done:?}");
+            assert!(dropped.cancelled() && asked.cancelled());
+            assert_eq!(probe.count(), 1);
+            assert!(group.is_closed(), "it takes no more children");
+            let error = group.join().await.unwrap_err();
+            assert_eq!(error.cancelled().unwrap().reason(), Some("enough"), "that is join's to say");
+            assert!(error.errors().is_empty());
+        });
+    }
+
+    fn n49_next_done_ends_when_the_group_is_cancelled_in_any_way(rt: Runtime) {
+        rt.block_on(async {
+            let ways: [fn(&GroupHandle); 3] = [
+                GroupHandle::cancel,
+                |group| assert!(group.cancel_scope().cancel()),
+                |group| drop(group.cancel_scope().with_timeout(Duration::from_millis(1))),
+            ];
+            for way in ways {
+                let group = TaskGroup::new().record_done();
+                let task = forever_in(&group, &DropProbe::new());
+                let handle = group.handle();
+                spawn(async move { yields(5).await; way(&handle) });
+                assert_eq!(group.next_done().await, Some(task.id()));
+                assert_eq!(group.next_done().await, None);
+                assert!(task.cancelled());
+                group.join().await.unwrap();
+            }
+            // Giving up, on the other hand, cancels nobody.
+            let group = TaskGroup::new().record_done();
+            let task = forever_in(&group, &DropProbe::new());
+            assert!(timeout(Duration::from_millis(2), group.next_done()).await.is_err());
+            assert!(!group.is_closed() && !task.done());
+        });
+    }
+
+    fn n49_cancelling_the_groups_own_scope_cancels_the_group_without_error(rt: Runtime) {
+        rt.block_on(async {
+            let group = TaskGroup::new();
+            let task = forever_in(&group, &DropProbe::new());
+            let scope = group.cancel_scope();
+            spawn(async move { yields(3).await; scope.cancel() });
+            group.join().await.unwrap();
+            assert!(task.cancelled());
+
+            let outer = CancelScope::new();
+            let ended = TaskGroup::within(&outer).run(async |group: &TaskGroup| {
+                forever_in(group, &DropProbe::new());
+                group.cancel_scope().cancel();
+                group.cancel_scope().guard(pending::<()>()).await
+            });
+            assert_eq!(ended.await.unwrap(), None, "its cancellation ends in it");
+            assert!(!outer.is_cancelled());
+        });
+    }
+
+    fn n44_a_foreign_scopes_cancelled_is_a_childs_failure(rt: Runtime) {
+        rt.block_on(async {
+            // A time limit inside a child, that it did not deal with: the group must not say Ok.
+            let group = TaskGroup::new();
+            let sibling = forever_in(&group, &DropProbe::new());
+            let child = group.spawn(async {
+                let limit = CancelScope::new().with_timeout(Duration::from_millis(1));
+                limit.guard(pending::<()>()).await
+            });
+            let error = group.join().await.unwrap_err();
+            assert_eq!(error.errors().len(), 1);
+            assert_eq!(error.errors()[0].task_id(), Some(child.id()));
+            assert!(error.find::<Cancelled>().unwrap().is_timeout());
+            assert!(error.cancelled().is_none());
+            assert!(sibling.cancelled(), "as any failure does");
+
+            // Below the child's own scope, and inside an io::Error.
+            let group = TaskGroup::new();
+            group.spawn_cooperative(|scope| async move {
+                let limit = scope.child();
+                limit.cancel();
+                limit.check()?;
+                Ok::<_, io::Error>(())
+            });
+            assert_eq!(group.join().await.unwrap_err().errors().len(), 1);
+        });
+    }
+
+    fn n47_the_cancelled_of_a_childs_own_scope_or_one_around_it_is_no_failure(rt: Runtime) {
+        rt.block_on(async {
+            // Its own.
+            let group = TaskGroup::new();
+            group.spawn_cooperative(|scope| async move { scope.cancel(); scope.check() });
+            group.join().await.unwrap();
+            // That of the group, and of a scope far around it, by a child that is not cooperative.
+            let far = CancelScope::new();
+            let near = far.child();
+            for scope in [&far, &near] {
+                let group = TaskGroup::within(&near.child());
+                let scope = scope.clone();
+                let alone = group.spawn(async move { Err::<(), _>(io::Error::from({ scope.cancel(); scope.check().unwrap_err() })) });
+                let error = group.join().await.unwrap_err();
+                assert!(error.errors().is_empty() && error.cancelled().is_some(), "{error}");
+                assert!(alone.cancelled());
+            }
+        });
+    }
+
+    fn n48_a_group_of_nothing_but_one_scopes_cancellations_finds_the_way_to_it(rt: Runtime) {
+        rt.block_on(async {
+            // The group was not made within the scope, but its children were given it.
+            let scope = CancelScope::new();
+            let end = scope.run(async |scope| {
+                let group = TaskGroup::new();
+                for _ in 0..3 {
+                    let scope = scope.clone();
+                    group.spawn(async move { scope.guard(pending::<()>()).await });
+                }
+                yields(2).await;
+                scope.cancel_with("enough");
+                group.join().await
+            });
+            let Ok(Ended::Cancelled(cancelled)) = end.await else { panic!("it is the scope's own") };
+            assert_eq!(cancelled.reason(), Some("enough"));
+
+            // A real error among them is not hidden.
+            let scope = CancelScope::new();
+            let end = scope.run(async |scope| {
+                let group = TaskGroup::new();
+                let given = scope.clone();
+                group.spawn(async move { given.guard(pending::<()>()).await });
+                group.spawn_cooperative(|own| async move { own.cancelled().await; Err::<(), _>("real") });
+                scope.cancel();
+                group.join().await
+            });
+            assert_eq!(texts(&end.await.unwrap_err()), ["cancelled", "real"]);
         });
     }
 

@@ -59,6 +59,10 @@ impl Cancelled {
     pub fn is_of(&self, scope: &CancelScope) -> bool {
         self.scope == scope.id()
     }
+
+    pub(crate) fn is_same_scope(&self, other: &Cancelled) -> bool {
+        self.scope == other.scope
+    }
 }
 
 impl fmt::Display for Cancelled {

@@ -104,6 +104,11 @@ impl Node {
         found
     }
 
+    /// Whether it is the scope of that number, or below it.
+    pub(super) fn is_within(&self, id: ScopeId) -> bool {
+        std::iter::successors(Some(self), |node| node.parent.as_deref()).any(|node| node.id == id)
+    }
+
     /// The same for what is around this scope.
     pub(super) fn outer_status(&self) -> Option<Cancelled> {
         let shielded = self.state.lock().shielded;

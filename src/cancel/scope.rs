@@ -108,6 +108,11 @@ impl CancelScope {
         self.node.id
     }
 
+    /// Whether `cancelled` is of this scope or of one around it, shields or not.
+    pub(crate) fn is_within(&self, cancelled: &Cancelled) -> bool {
+        self.node.is_within(cancelled.scope)
+    }
+
     // ---- cancelling ------------------------------------------------------------------------------------------------
 
     /// Asks for the scope to stop. True: its checkpoints will say so, unless the request is

@@ -1,7 +1,8 @@
 //! A child's future: the user's, with what ends badly handed to the group instead of the task.
 //!
 //! *Invariant.* Its task completes with the child's value or is cancelled; it never panics. A child that fails cancels its own
-//! task, from inside its last poll. *Threads.* Wherever the task runs. *Ordering.* None: `state.rs` has the lock.
+//! task, from inside its last poll. Returning the `Cancelled` of its own scope, or of one around that, is being cancelled; that of
+//! any other scope is an error like any other. *Threads.* Wherever the task runs. *Ordering.* None: `state.rs` has the lock.
 
 use std::any::Any;
 use std::error::Error;
@@ -16,25 +17,25 @@ use pin_project_lite::pin_project;
 
 use super::error::{BoxError, Failure, GroupError, Who};
 use super::state::Group;
-use crate::cancel::{Cancelled, CarriesCancelled};
+use crate::cancel::{CancelScope, Cancelled, CarriesCancelled};
 use crate::task::{JoinError, Outcome, Task, catch, drop_payload};
 
 /// Makes a child of the task that `spawn` makes: of a future that is to be wrapped by what `spawn` is given. If the group
-/// takes no more children, the task is cancelled before it begins.
+/// takes no more children, the task is cancelled before it begins. A cooperative child has a scope of its own.
 pub(super) fn adopt<T>(
     group: &Arc<Group>,
-    cooperative: bool,
+    scope: Option<CancelScope>,
     (name, location): (Option<String>, &'static Location<'static>),
     spawn: impl FnOnce(Report) -> Task<T>,
 ) -> Task<T> {
-    let Some(key) = group.enter(cooperative) else {
+    let Some(key) = group.enter(scope.is_some()) else {
         let task = spawn(Report { to: None });
         task.cancel();
         return task;
     };
     // Also if spawning panics, for want of a runtime.
     let member = Member { group: group.clone(), key, outcome: Outcome::Cancelled };
-    let task = spawn(Report { to: Some((group.clone(), key)) });
+    let task = spawn(Report { to: Some(Parent { group: group.clone(), key, scope }) });
     group.register(key, Who { id: task.id(), name, location }, task.canceller());
     // Not by a handle of the child's loop, which may be away when the child ends, and stay away.
     task.watch(move |outcome| member.ended(outcome));
@@ -62,8 +63,17 @@ impl Drop for Member {
 
 /// A child's way to tell how it ended.
 pub(super) struct Report {
-    /// Its group and its key there; none if the group did not take it.
-    to: Option<(Arc<Group>, usize)>,
+    /// None if the group did not take it.
+    to: Option<Parent>,
+}
+
+/// A child's group, as the child knows it.
+struct Parent {
+    group: Arc<Group>,
+    /// The child's.
+    key: usize,
+    /// The child's own, if it has one.
+    scope: Option<CancelScope>,
 }
 
 impl Report {
@@ -73,9 +83,14 @@ impl Report {
     }
 
     fn end_without_value(&self, failure: Option<Failure>) {
-        if let Some((group, key)) = &self.to {
+        if let Some(Parent { group, key, .. }) = &self.to {
             group.end_without_value(*key, failure);
         }
+    }
+
+    /// Whether that is the child's cancellation, and none that it should have dealt with itself.
+    fn is_cancelled_by(&self, cancelled: &Cancelled) -> bool {
+        self.to.as_ref().is_some_and(|to| to.scope.as_ref().unwrap_or(&to.group.scope).is_within(cancelled))
     }
 }
 
@@ -117,7 +132,7 @@ where
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Pending };
         let mut ended = match catch(|| future.poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => settle(result),
+            Ok(Poll::Ready(result)) => settle(result, |cancelled| this.report.is_cancelled_by(cancelled)),
             Err(payload) => Err(Valueless::panic(payload)),
         };
         // The future goes first, so that the group hears of its destructor's panic, too.
@@ -161,8 +176,11 @@ impl Valueless {
     }
 }
 
-/// The value, or why there is none. A `Cancelled` on its way up is no failure.
-pub(super) fn settle<T, E: Into<BoxError>>(result: Result<T, E>) -> Result<T, Valueless> {
+/// The value, or why there is none. A `Cancelled` on its way up is no failure, if it `may_pass`.
+pub(super) fn settle<T, E: Into<BoxError>>(
+    result: Result<T, E>,
+    may_pass: impl FnOnce(&Cancelled) -> bool,
+) -> Result<T, Valueless> {
     let error = match result {
         Ok(value) => return Ok(value),
         Err(error) => catch(|| error.into()).map_err(Valueless::panic)?,
@@ -170,14 +188,14 @@ pub(super) fn settle<T, E: Into<BoxError>>(result: Result<T, E>) -> Result<T, Va
     if error.is::<HandedOver>() {
         return Err(Valueless::HandedOver);
     }
-    Err(match cancelled_in(&error) {
+    Err(match cancelled_in(&error).filter(|cancelled| may_pass(cancelled)) {
         Some(cancelled) => Valueless::Cancelled(cancelled.clone()),
         None => Valueless::Failure(Failure::Error(error)),
     })
 }
 
 /// The cancellation, if the error is nothing else.
-fn cancelled_in(error: &BoxError) -> Option<&Cancelled> {
+pub(super) fn cancelled_in(error: &BoxError) -> Option<&Cancelled> {
     error.as_cancelled().or_else(|| error.downcast_ref::<GroupError>()?.as_cancelled()).or_else(|| {
         let error: &std::io::Error = error.downcast_ref()?;
         error.as_cancelled()

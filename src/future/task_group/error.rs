@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 
+use super::child::cancelled_in;
 use super::start::StartError;
 use crate::cancel::{Cancelled, CarriesCancelled};
 use crate::task::{ErrorContext, Id, JoinError};
@@ -143,9 +144,12 @@ impl From<Cancelled> for GroupError {
 }
 
 impl CarriesCancelled for GroupError {
-    /// None if there are errors, too: they beat the cancellation.
+    /// None if something else went wrong, too, which beats the cancellation. Errors that are the `Cancelled` of one and the same
+    /// scope are nothing else: that scope may take the group's error for its own, wherever the group stood.
     fn as_cancelled(&self) -> Option<&Cancelled> {
-        self.cancelled.as_ref().filter(|_| self.errors.is_empty())
+        let mut causes = self.errors.iter().map(ChildError::as_cancelled).chain(self.cancelled.as_ref().map(Some));
+        let first = causes.next()??;
+        causes.all(|cause| cause.is_some_and(|cause| cause.is_same_scope(first))).then_some(first)
     }
 }
 
@@ -255,6 +259,13 @@ impl ChildError {
     /// Whether the error that the child returned is an `E`.
     pub fn is<E: Error + 'static>(&self) -> bool {
         self.downcast_ref::<E>().is_some()
+    }
+
+    fn as_cancelled(&self) -> Option<&Cancelled> {
+        match &self.what {
+            Failure::Error(error) => cancelled_in(error),
+            Failure::Panic(_) => None,
+        }
     }
 
     /// What the exception handler is told if nobody else is.

@@ -71,7 +71,7 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, false, named, |report| scheduler::spawn(report.around(future)))
+        adopt(&self.group, None, named, |report| scheduler::spawn(report.around(future)))
     }
 
     /// The same with options, such as a name, which errors then bear.
@@ -97,7 +97,7 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (options.name.clone(), Location::caller());
-        adopt(&self.group, false, named, |report| options.spawn(report.around(future)))
+        adopt(&self.group, None, named, |report| options.spawn(report.around(future)))
     }
 
     /// Starts a child that stays on this thread's loop, so that it need not be `Send`.
@@ -112,7 +112,7 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, false, named, |report| scheduler::spawn_local(report.around(future)))
+        adopt(&self.group, None, named, |report| scheduler::spawn_local(report.around(future)))
     }
 
     /// Starts a child on the loop of one's choice, where it stays; `make` is called there.
@@ -144,7 +144,7 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, false, named, |report| {
+        adopt(&self.group, None, named, |report| {
             // A panic of `make` is the child's, too.
             event_loop.spawn_local(move || report.around(async move { make().await }))
         })
@@ -153,7 +153,8 @@ impl GroupHandle {
     /// Starts a child that is asked to stop, not dropped, when the group stops: it is given a scope, which is cancelled
     /// then. The group waits for it as for the others. Dropping the group asks it, too, and it goes on until it has cleaned up.
     ///
-    /// A child that returns the [`Cancelled`](crate::Cancelled) of its scope counts as cancelled, not as failed.
+    /// A child that returns the [`Cancelled`](crate::Cancelled) of its scope, or of one around it, counts as cancelled, not as
+    /// failed. That of another scope, as of a time limit inside the child, is an error like any other.
     ///
     /// ```
     /// use epicycle::TaskGroup;
@@ -182,8 +183,9 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        let future = make(self.group.scope.child());
-        adopt(&self.group, true, named, |report| scheduler::spawn(report.around(future)))
+        let scope = self.group.scope.child();
+        let future = make(scope.clone());
+        adopt(&self.group, Some(scope), named, |report| scheduler::spawn(report.around(future)))
     }
 
     /// Cancels all children, and the body of a [`scope`](crate::TaskGroup::scope). That is no error: a `join` returns `Ok`,
@@ -208,12 +210,27 @@ impl GroupHandle {
     }
 
     /// Whether the group takes no more children: it is stopping, or was joined.
-    /// Whether the group takes no more children: it is stopping, or was joined.
     pub fn is_closed(&self) -> bool {
         self.group.is_stopping()
     }
 
     /// The scope of the group: cancelled when it stops. What cooperative children look at.
+    ///
+    /// Cancelling it, or giving it a deadline, cancels the group for whoever waits for it, in `join`, `run` or `next_done`; that
+    /// is no error, as with [`cancel`](Self::cancel). trio's `nursery.cancel_scope`.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let task = group.spawn(pending::<Result<(), &str>>());
+    ///     let scope = group.cancel_scope().with_timeout(Duration::from_millis(1));
+    ///     group.join().await.unwrap();
+    ///     assert!(task.cancelled() && scope.expired());
+    /// });
+    /// ```
     pub fn cancel_scope(&self) -> CancelScope {
         self.group.scope.clone()
     }

@@ -34,6 +34,9 @@ use state::Group;
 ///   there is only one.
 /// - A child that is cancelled alone is no error. Nor is it, once the group is stopping, that the body or another child
 ///   returns the [`JoinError`](crate::JoinError) of a cancelled task, or a [`StartError`] without a cause.
+/// - A child that returns a [`Cancelled`](crate::Cancelled) of the group's scope, or of one around it, is cancelled, too. That of
+///   any other scope is an error: a time limit inside the child that it did not deal with, say. (If all errors of a group are
+///   the `Cancelled` of one scope, the [`GroupError`] still finds its way to that scope.)
 /// - Dropping the group, or a `join` that waits, cancels all children. A drop cannot wait: the children end at their next
 ///   suspension points, perhaps a little after the drop. Where that matters, [`cancel`](GroupHandle::cancel) and then join, or
 ///   work [within a scope](Self::within), which is asked to stop and does the waiting itself.
@@ -214,7 +217,9 @@ impl TaskGroup {
     /// The next child that has ended, by its task's id, in the order of their ends; each once. `None` once there are no
     /// children and all were given out. Counterpart: curio's `next_done`, and `async for` over a group.
     ///
-    /// Errors cancel the others nevertheless, and come out of [`join`](Self::join).
+    /// Errors cancel the others nevertheless, and come out of [`join`](Self::join). So does a cancellation: when the group is
+    /// cancelled, or its [scope](GroupHandle::cancel_scope), or one around it, the children are stopped as by `join`. They are
+    /// given out as they end, like any others, and then there is `None`; what cancelled them, `join` says.
     ///
     /// # Panics
     /// Without [`record_done`](Self::record_done).
@@ -240,10 +245,14 @@ impl TaskGroup {
     /// ```
     pub async fn next_done(&self) -> Option<Id> {
         assert!(self.group().records_done(), "next_done() needs a group made with TaskGroup::new().record_done()");
-        let mut waiter = Waiter { group: self.group(), key: None };
+        let mut waiter = Waiter::new(self.group());
         poll_fn(|cx| {
             ready!(poll_proceed(cx));
-            waiter.group.poll_done(&mut waiter.key, cx).map_or(Poll::Pending, Poll::Ready)
+            if let Some(done) = waiter.group.poll_done(&mut waiter.key, cx) {
+                return Poll::Ready(done);
+            }
+            waiter.poll_scope(cx);
+            Poll::Pending
         })
         .await
     }
@@ -269,10 +278,29 @@ impl fmt::Debug for TaskGroup {
     }
 }
 
-/// A place among the group's waiters.
+/// A place among the group's waiters, and among those of its scope.
 struct Waiter<'a> {
     group: &'a Group,
     key: Option<usize>,
+    /// Until the scope was seen to be cancelled.
+    scope: Option<WaitCancelled>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(group: &'a Group) -> Self {
+        Self { group, key: None, scope: Some(group.scope.cancelled()) }
+    }
+
+    /// Stops the group when its scope is cancelled, or the one around it.
+    fn poll_scope(&mut self, cx: &mut Context<'_>) {
+        if let Some(scope) = &mut self.scope
+            && let Poll::Ready(cancelled) = scope.poll_now(cx)
+        {
+            self.scope = None;
+            // That of the group's own scope ends here.
+            self.group.stop((!cancelled.is_of(&self.group.scope)).then_some(cancelled));
+        }
+    }
 }
 
 impl Drop for Waiter<'_> {
@@ -284,31 +312,19 @@ impl Drop for Waiter<'_> {
 /// Who waits for the end of a group. Giving up cancels it.
 struct Watch<'a> {
     waiter: Waiter<'a>,
-    outer: Option<WaitCancelled>,
     finished: bool,
 }
 
 impl<'a> Watch<'a> {
     fn new(group: &'a TaskGroup) -> Self {
-        let outer = group.outer.as_ref().map(CancelScope::cancelled);
-        Self { waiter: Waiter { group: group.group(), key: None }, outer, finished: false }
-    }
-
-    /// Stops the group when the scope around it is cancelled.
-    fn poll_outer(&mut self, cx: &mut Context<'_>) {
-        if let Some(outer) = &mut self.outer
-            && let Poll::Ready(cancelled) = outer.poll_now(cx)
-        {
-            self.outer = None;
-            self.waiter.group.stop(Some(cancelled));
-        }
+        Self { waiter: Waiter::new(group.group()), finished: false }
     }
 
     async fn closed(&mut self) {
         poll_fn(|cx| {
             ready!(poll_proceed(cx));
             if !self.waiter.group.poll_closed(&mut self.waiter.key, cx) {
-                self.poll_outer(cx);
+                self.waiter.poll_scope(cx);
                 return Poll::Pending;
             }
             self.finished = true;

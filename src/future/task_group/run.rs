@@ -49,7 +49,8 @@ mod sealed {
         type Value = T;
         type Output = Option<T>;
         fn settle(self) -> Result<T, Valueless> {
-            settle(self)
+            // The body's caller is on the way up, whosever it is.
+            settle(self, |_| true)
         }
         fn output(value: Option<T>) -> Option<T> {
             value
@@ -163,7 +164,7 @@ impl TaskGroup {
             Ok(Poll::Pending) => {}
             Err(payload) => return Poll::Ready(Err(payload)),
         }
-        watch.poll_outer(cx);
+        watch.waiter.poll_scope(cx);
         // A body within a scope is asked, like everything there.
         let stopping = self.group().poll_stopping(&mut watch.waiter.key, cx);
         if stopping && self.outer.is_none() { Poll::Ready(Ok(None)) } else { Poll::Pending }

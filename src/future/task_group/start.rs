@@ -72,7 +72,7 @@ impl GroupHandle {
         let future = make(TaskStatus { slot: slot.clone() });
         let future = start(future, slot.clone());
         let location = Location::caller();
-        let task = adopt(self.group(), false, (None, location), |report| scheduler::spawn(report.around(future)));
+        let task = adopt(self.group(), None, (None, location), |report| scheduler::spawn(report.around(future)));
         let who = Who { id: task.id(), name: None, location };
         let starter = Starter { slot, group: self.group().clone(), who };
         let mut task = task.cancel_on_drop();
