@@ -868,6 +868,27 @@ common::flavours! {
         });
     }
 
+    fn n17_a_connection_that_was_reset_before_it_is_accepted_does_not_fail_accept(rt: Runtime) {
+        rt.block_on(async {
+            let listener = TcpListener::bind(LOCAL).await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let dead = std::net::TcpStream::connect(addr).unwrap();
+            socket2::SockRef::from(&dead).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(dead);
+            let mut alive = std::net::TcpStream::connect(addr).unwrap();
+            std::io::Write::write_all(&mut alive, b"x").unwrap();
+            // Linux accepts it and reading fails; other systems leave it out.
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut byte = [0];
+            if let Err(error) = stream.read_exact(&mut byte).await {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                stream = listener.accept().await.unwrap().0;
+                stream.read_exact(&mut byte).await.unwrap();
+            }
+            assert_eq!(&byte, b"x");
+        });
+    }
+
     // ---------------------------------------------------------------------------------------- out of descriptors
 
     /// In a process of its own, for the limit is the process's.

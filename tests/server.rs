@@ -127,6 +127,22 @@ common::flavours! {
         });
     }
 
+    fn n17_connections_that_were_reset_before_they_are_accepted_do_not_stop_the_server(rt: Runtime) {
+        rt.block_on(async {
+            let server = ServerOptions::new().start_serving(false).start(echo, LOCAL).await.unwrap();
+            server.start_serving().unwrap();
+            // This loop has not accepted yet, or another does meanwhile: the kernel hands them out all the same, dead.
+            for round in 0..20 {
+                let socket = std::net::TcpStream::connect(server.local_addrs()[0]).unwrap();
+                socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+                drop(socket);
+                if round % 10 == 9 { check_echo(&mut connect(&server).await, "still here").await }
+            }
+            eventually_async("the dead have left", || server.client_count() == 0).await;
+            check_echo(&mut connect(&server).await, "still here").await;
+        });
+    }
+
     fn handlers_are_spread_over_the_loops(flavour: Flavour) {
         if flavour != Flavour::FourLoops {
             return;

@@ -47,6 +47,15 @@ impl Verdict {
     fn on(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::CONNABORTED) => Self::TryAgain,
+            // Linux gives out here what the network had against the one connection, which is gone with that.
+            Some(
+                Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH,
+            ) => Self::TryAgain,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Self::Pause,
             _ => Self::Fail,
         }
@@ -132,5 +141,59 @@ impl<L: AsFd> Acceptor<L> {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(all(test, not(epicycle_loom)))]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::runtime::run;
+
+    const OF_ONE_CONNECTION: [Errno; 3] = [Errno::CONNABORTED, Errno::PROTO, Errno::HOSTUNREACH];
+
+    /// Accepting as it is, but for the first attempts, which fail.
+    fn failing(errors: &[Errno]) -> impl FnMut(&TcpListener) -> io::Result<TcpStream> {
+        let mut errors = errors.to_vec().into_iter();
+        move |listener| match errors.next() {
+            Some(error) => Err(error.into()),
+            None => listener.accept().map(|(stream, _)| stream),
+        }
+    }
+
+    fn acceptor() -> (Acceptor<TcpListener>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        (Acceptor::new(Async::new(listener).unwrap()), client)
+    }
+
+    #[test]
+    fn n17_an_aborted_connection_is_skipped_and_accepting_goes_on() {
+        run(async {
+            let (acceptor, client) = acceptor();
+            let accepted = acceptor.accept(failing(&OF_ONE_CONNECTION)).await.unwrap();
+            assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+            assert!(acceptor.pause.lock().until.is_none(), "that is no reason to pause");
+
+            let (acceptor, client) = self::acceptor();
+            let mut attempt = failing(&OF_ONE_CONNECTION);
+            let accepted = poll_fn(|cx| acceptor.poll_accept(cx, &mut attempt)).await.unwrap();
+            assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+        });
+    }
+
+    #[test]
+    fn n17_an_error_of_the_listener_itself_comes_out() {
+        run(async {
+            let (acceptor, _client) = acceptor();
+            for error in [Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM] {
+                let failed = acceptor.accept(failing(&[error])).await.unwrap_err();
+                assert_eq!(Errno::from_io_error(&failed), Some(error));
+            }
+            assert!(acceptor.accept(failing(&[])).await.is_ok());
+        });
     }
 }
