@@ -497,6 +497,55 @@ fn n82_a_child_that_cannot_be_watched_is_killed_and_reaped() {
     });
 }
 
+/// Counts what is logged about the reaper.
+struct Logged(AtomicUsize);
+
+impl log::Log for Logged {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.args().to_string().contains("reaper") {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    fn flush(&self) {}
+}
+
+#[test]
+fn n82_a_reaper_that_cannot_wait_burns_no_cpu_and_says_so_once() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    static LOGGED: Logged = Logged(AtomicUsize::new(0));
+    if !alone("") {
+        return;
+    }
+    log::set_logger(&LOGGED).unwrap();
+    log::set_max_level(log::LevelFilter::Error);
+    common::with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(1).build().unwrap();
+        let mut orphans: Vec<Child> = rt.block_on(async { (0..8).map(|_| sleeper().spawn().unwrap()).collect() });
+        let handles: Vec<ChildHandle> = orphans.iter().map(Child::handle).collect();
+        let last = orphans.pop();
+        drop(orphans);
+        let sleeps = || common::threads_named("epicycle-reaper").first().is_some_and(|reaper| reaper.state == 'S');
+        eventually("the reaper waits", sleeps);
+        // poll() refuses to look at more descriptors than the process may have.
+        let limits = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(3), ..limits.clone() }).unwrap();
+        drop(last);
+        thread::sleep(400 * MS);
+        handles[0].kill().unwrap();
+        thread::sleep(400 * MS);
+        setrlimit(Resource::Nofile, limits).unwrap();
+        assert_eq!(LOGGED.0.load(SeqCst), 1);
+        eventually("who has ended is reaped all the same", || !exists(handles[0].id()));
+        let reaper = common::threads_named("epicycle-reaper").pop().unwrap();
+        assert!(reaper.cpu < 200 * MS && reaper.switches < 100, "{reaper:?}");
+        handles.iter().for_each(|handle| handle.kill().unwrap());
+        eventually("all are reaped", || handles.iter().all(|handle| !exists(handle.id())));
+    });
+}
+
 #[test]
 fn n82_outside_of_a_runtime_nothing_is_started() {
     if alone("") {

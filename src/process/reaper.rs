@@ -4,7 +4,7 @@
 //! and tells their owners by closing a pipe). A runtime may end before they do; hence a thread and not a task.
 //!
 //! *Invariant.* While there are wards, the thread runs or the last attempt to start it failed. It looks at a ward after it has
-//! emptied the bell, and whoever brings a ward rings afterwards. *Threads.* Any, and its own. *Ordering.* The lock's, and
+//! emptied the bell, and whoever brings a ward rings afterwards. Should it not be able to wait, it looks at them now and then. *Threads.* Any, and its own. *Ordering.* The lock's, and
 //! the socket's.
 
 use std::io::{self, PipeWriter, Read, Write};
@@ -12,14 +12,18 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use signal_hook::SigId;
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::{pipe, unregister};
 
 use super::exit::{DEBUGGER, Process};
 use crate::primitive::Mutex;
+use crate::scheduler::report;
+use crate::task::ErrorContext;
 
 struct Ward {
     process: Arc<Process>,
@@ -91,9 +95,39 @@ impl Reaper {
     }
 }
 
+/// What to do if `poll` fails, as for want of memory or if the limit of descriptors was lowered: it may go on failing.
+#[derive(Default)]
+struct Trouble {
+    /// None: the last one went well.
+    pause: Option<Duration>,
+}
+
+impl Trouble {
+    const FIRST_PAUSE: Duration = DEBUGGER;
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+    /// How long to leave it alone. Reported once, until it goes well again.
+    fn after<T>(&mut self, polled: rustix::io::Result<T>) -> Option<Duration> {
+        match polled {
+            Ok(_) => self.pause = None,
+            Err(Errno::INTR) => return None,
+            Err(error) => {
+                if self.pause.is_none() {
+                    let message = "The reaper of child processes cannot wait, and looks now and then";
+                    report(&ErrorContext::new(format!("{message}: {error}")));
+                }
+                let next = self.pause.map_or(Self::FIRST_PAUSE, |pause| (pause * 2).min(Self::LONGEST_PAUSE));
+                self.pause = Some(next);
+            }
+        }
+        self.pause
+    }
+}
+
 fn run(bell: &UnixStream) {
     let mut wards = Vec::new();
     let mut have_ended = false;
+    let mut trouble = Trouble::default();
     loop {
         silence(bell);
         let before = wards.len();
@@ -111,8 +145,12 @@ fn run(bell: &UnixStream) {
         let mut sources = vec![PollFd::new(bell, PollFlags::IN)];
         let orphans = wards.iter().filter(|ward| ward.told.is_none());
         sources.extend(orphans.map(|ward| PollFd::from_borrowed_fd(ward.process.ended().as_fd(), PollFlags::IN)));
-        // Interrupted or out of memory: looked at again.
-        let _ = poll(&mut sources, None);
+        let polled = poll(&mut sources, None);
+        if let Some(pause) = trouble.after(polled) {
+            have_ended = false;
+            thread::sleep(pause);
+            continue;
+        }
         have_ended = sources[1..].iter().any(|source| !source.revents().is_empty());
     }
 }
@@ -134,4 +172,21 @@ fn retire() -> bool {
 fn silence(mut bell: &UnixStream) {
     let mut taken = [0; 64];
     while matches!(bell.read(&mut taken), Ok(1..)) {}
+}
+
+#[cfg(all(test, not(epicycle_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_that_goes_on_failing_is_tried_less_and_less_often() {
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.after(Ok(1)), None);
+        let pauses: Vec<_> = (0..12).filter_map(|_| trouble.after::<()>(Err(Errno::INVAL))).collect();
+        assert_eq!((pauses.len(), pauses[0], pauses[11]), (12, Trouble::FIRST_PAUSE, Trouble::LONGEST_PAUSE));
+        assert!(pauses.is_sorted());
+        assert_eq!(trouble.after::<()>(Err(Errno::INTR)), None, "that is no trouble");
+        assert_eq!(trouble.after(Ok(1)), None);
+        assert_eq!(trouble.after::<()>(Err(Errno::NOMEM)), Some(Trouble::FIRST_PAUSE));
+    }
 }
