@@ -50,7 +50,7 @@ pub use cancel::{CancelScope, Cancelled};
 pub use event_loop::{EventLoop, LoopHandle, LoopStopped};
 pub use future::{
     CancelledError, GroupError, InvalidStateError, Promise, PromiseError, ReturnWhen, TaskGroup, as_completed,
-    as_completed_tasks, gather, gather_local, gather_tasks, shield, try_gather, wait,
+    as_completed_tasks, gather, gather_local, gather_tasks, shield, try_gather, try_wait, wait,
 };
 pub use runtime::{Builder, Runner, Runtime, RuntimeHandle, run};
 pub use scheduler::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_local, yield_now};

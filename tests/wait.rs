@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::{DropProbe, Flag, eventually_async, on_one_loop, panics_with, pending_with, turns_of};
 use epicycle::future::ReturnWhen::{AllCompleted, FirstCompleted, FirstException};
 use epicycle::time::sleep;
-use epicycle::{Runtime, Task, as_completed, as_completed_tasks, spawn, spawn_local, wait, yield_now};
+use epicycle::{Runtime, Task, as_completed, as_completed_tasks, spawn, spawn_local, try_wait, wait, yield_now};
 use futures_lite::StreamExt as _;
 
 const MS: Duration = Duration::from_millis(1);
@@ -30,6 +30,11 @@ fn c05_n31_hops_wait_for_no_ops_takes_three() {
             let waits = async {
                 let tasks = [spawn_local(async {}), spawn_local(async {})];
                 assert_eq!(wait(&tasks, when).await.0.len(), 2);
+            };
+            assert_eq!(turns_of(&event_loop, waits).await, 3, "{when:?}");
+            let waits = async {
+                let mut tasks = [spawn_local(async { Ok::<_, ()>(()) }), spawn_local(async { Ok(()) })];
+                assert_eq!(try_wait(&mut tasks, when).await.0.len(), 2);
             };
             assert_eq!(turns_of(&event_loop, waits).await, 3, "{when:?}");
         }
@@ -99,6 +104,52 @@ common::flavours! {
                 task.cancel();
                 assert!(task.await.is_err());
             }
+        });
+    }
+
+    fn n32_first_exception_sees_an_err_with_try_wait(rt: Runtime) {
+        rt.block_on(async {
+            let (cancelled, flag) = (spawn(pending::<Result<u8, &str>>()), Flag::new());
+            cancelled.cancel();
+            let fine = spawn(async { Ok(1) });
+            let fails = spawn({ let flag = flag.clone(); async move { flag.wait().await; Err("on purpose") } });
+            let mut tasks = [cancelled, fine, fails, spawn(pending())];
+            // Neither a value nor a cancellation is one.
+            eventually_async("two are done", || tasks[0].done() && tasks[1].done()).await;
+            let (done, pending) = try_wait(&mut tasks, FirstException).timeout(10 * MS).await;
+            assert_eq!((done.len(), pending.len()), (2, 2), "still waiting when its time was up");
+            flag.set();
+            for _ in 0..2 {
+                let (done, pending) = try_wait(&mut tasks, FirstException).await;
+                assert_eq!((done.len(), pending.len()), (3, 1), "also if it had failed before");
+            }
+            let [_, fine, fails, forever] = tasks;
+            assert_eq!((fine.await.unwrap(), fails.await.unwrap()), (Ok(1), Err("on purpose")), "nothing was taken");
+            assert!(!forever.done(), "nobody was cancelled");
+
+            // By value, and with a guard; a panic counts as well.
+            let panics = spawn(async { if true { panic!("on purpose") }; Ok::<u8, &str>(0) });
+            let tasks = [panics.cancel_on_drop(), forever.cancel_on_drop()];
+            let (done, pending) = try_wait(tasks, FirstException).await;
+            assert_eq!((done.len(), pending.len()), (1, 1));
+            for task in done { assert!(task.await.unwrap_err().is_panic()) }
+        });
+    }
+
+    fn n32_try_wait_without_errors_waits_for_all_or_the_first(rt: Runtime) {
+        rt.block_on(async {
+            let tasks: Vec<_> = (0..20u32).map(|n| spawn(async move { sleep(n % 4 * MS).await; Ok::<_, ()>(n) })).collect();
+            let (done, pending) = try_wait(tasks, FirstException).await;
+            assert_eq!((done.len(), pending.len()), (20, 0));
+            // An output that was taken before is no failure.
+            let mut taken = spawn(async { Err::<(), _>(()) });
+            assert_eq!((&mut taken).await.unwrap(), Err(()));
+            let (mut forever, mut fine) = (spawn(std::future::pending()), spawn(async { Ok(()) }));
+            let (done, _) = try_wait([&mut taken, &mut forever], FirstCompleted).await;
+            assert!(!done.is_empty());
+            let (done, pending) = try_wait([&mut taken, &mut fine], FirstException).await;
+            assert_eq!((done.len(), pending.len()), (2, 0));
+            panics_with("wait() needs at least one task", || try_wait(Vec::<Task<Result<(), ()>>>::new(), FirstException));
         });
     }
 

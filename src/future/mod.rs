@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `loop.create_future()`, `Future` | `sync::oneshot` | [`Promise`] |
 //! | `gather(*aws)` | - | [`gather`](gather()), [`gather!`](crate::gather!), [`try_gather`], [`gather_local`], [`gather_tasks`] |
-//! | `wait(tasks)` | - | [`wait`] |
+//! | `wait(tasks)` | - | [`wait`], [`try_wait`] |
 //! | `as_completed(aws)` | `task::JoinSet` | [`as_completed`], [`as_completed_tasks`] |
 //! | `shield(aw)` | - | [`shield`] |
 //! | `TaskGroup` | `task::JoinSet` | [`TaskGroup`], [`LocalGroup`] |
@@ -38,7 +38,7 @@ pub use shield::{Shield, shield};
 pub use tally::Watch;
 pub use task_group::{ChildError, GroupError, GroupHandle, Policy, ScopeOutput, StartError, TaskGroup, TaskStatus};
 pub use try_gather::{TryGather, TryGatherError, try_gather};
-pub use wait::{ReturnWhen, Wait, wait};
+pub use wait::{ReturnWhen, Wait, WatchResult, try_wait, wait};
 
 /// For the macros.
 #[doc(hidden)]

@@ -1,6 +1,6 @@
-//! [`wait`]: until some or all of a set of tasks have ended.
+//! [`wait`] and [`try_wait`]: until some or all of a set of tasks have ended.
 //!
-//! *Invariant.* It only looks: it cancels nothing, takes no output, and leaves no callback behind. *Threads.* Any. *Ordering.*
+//! *Invariant.* They only look: they cancel nothing, take no output, and leave no callback behind. *Threads.* Any. *Ordering.*
 //! `tally.rs`.
 
 use std::fmt;
@@ -12,14 +12,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::tally::{Goal, Tally, Watch};
+use crate::task::{CancelOnDrop, Outcome, Task};
 use crate::time::{Sleep, sleep};
 
-/// When [`wait`] returns.
+/// When [`wait`] and [`try_wait`] return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReturnWhen {
     /// When one has ended, however.
     FirstCompleted,
-    /// When one has panicked, or all have ended. A cancellation is no panic, and an `Err` that a task returned is a value.
+    /// When one has panicked, or all have ended. A cancellation is no panic. An `Err` that a task returned is a value to [`wait`],
+    /// and as good as a panic to [`try_wait`].
     FirstException,
     /// When all have ended.
     AllCompleted,
@@ -32,6 +34,9 @@ pub enum ReturnWhen {
 /// [`timeout`](Wait::timeout) either, and no output is taken: await those that are done for theirs.
 ///
 /// *Cancel safety.* Dropped, it leaves the tasks running; those given by value are detached.
+///
+/// For [`FirstException`](ReturnWhen::FirstException) an `Err` is a value like any other, as for [`gather`](crate::gather()):
+/// [`try_wait`] looks into the results.
 ///
 /// Counterpart: `asyncio.wait`.
 ///
@@ -56,33 +61,124 @@ where
     I: IntoIterator,
     I::Item: Watch,
 {
-    let tasks: Vec<_> = tasks.into_iter().collect();
-    assert!(!tasks.is_empty(), "wait() needs at least one task: look whether there are any before");
     let goal = match return_when {
         ReturnWhen::FirstCompleted => Goal::First,
         ReturnWhen::FirstException => Goal::Panic,
         ReturnWhen::AllCompleted => Goal::All,
     };
-    let tally = Tally::new("wait", goal, tasks.len());
-    let watched = tasks.into_iter().enumerate().map(|(index, task)| {
-        let number = task.watch(&tally, index);
-        (task, number)
-    });
-    let watched = watched.collect();
-    tally.tell_created();
-    Wait { watched, tally, limit: None }
+    Wait::new(tasks.into_iter().collect(), goal, None)
 }
 
-/// The future of [`wait`].
+/// As [`wait`], for tasks that return a `Result`: with [`FirstException`](ReturnWhen::FirstException) it returns when one has
+/// returned an `Err` or has panicked, or all have ended.
+///
+/// To look into a result takes the task itself, or a mutable loan of it (`tasks.iter_mut()`). The results stay where they are: await
+/// those that are done for theirs.
+///
+/// *Cancel safety.* As of [`wait`].
+///
+/// Counterpart: `asyncio.wait(tasks, return_when=FIRST_EXCEPTION)`, where an exception is what an `Err` is here.
+///
+/// # Panics
+/// If there are no tasks.
+///
+/// ```
+/// use epicycle::{spawn, try_wait, future::ReturnWhen};
+///
+/// epicycle::run(async {
+///     let read = |what: Result<u8, &'static str>| spawn(async move { what });
+///     let mut tasks = [read(Ok(1)), read(Err("no")), spawn(std::future::pending())];
+///     let (_, pending) = try_wait(tasks.iter_mut(), ReturnWhen::FirstException).await;
+///     pending.into_iter().for_each(|task| _ = task.cancel());
+///     let [_, failed, _] = tasks;
+///     assert_eq!(failed.await.unwrap(), Err("no"));
+/// });
+/// ```
+#[track_caller]
+pub fn try_wait<I>(tasks: I, return_when: ReturnWhen) -> Wait<I::Item>
+where
+    I: IntoIterator,
+    I::Item: WatchResult,
+{
+    match return_when {
+        // Each end is looked at as it comes.
+        ReturnWhen::FirstException => Wait::new(tasks.into_iter().collect(), Goal::Each, Some(WatchResult::has_failed)),
+        _ => wait(tasks, return_when),
+    }
+}
+
+/// What [`try_wait`] can wait for: a [`Task`] that returns a `Result`, owned or mutably borrowed.
+///
+/// ```
+/// use epicycle::{Task, future::{ReturnWhen, WatchResult}, spawn, try_wait};
+///
+/// async fn first_trouble<W: WatchResult>(tasks: Vec<W>) -> usize {
+///     try_wait(tasks, ReturnWhen::FirstException).await.0.len()
+/// }
+/// let task = || spawn(async { Ok::<_, &str>(()) });
+/// assert_eq!(epicycle::run(async { first_trouble(vec![task(), task()]).await }), 2);
+/// ```
+pub trait WatchResult: Watch {
+    /// Whether it has panicked, or returned an `Err` that nobody has taken.
+    #[doc(hidden)]
+    fn has_failed(&mut self) -> bool;
+}
+
+impl<T, E> WatchResult for Task<Result<T, E>> {
+    fn has_failed(&mut self) -> bool {
+        self.done() && (self.outcome() == Outcome::Panicked || self.look(Result::is_err) == Some(true))
+    }
+}
+
+impl<T, E> WatchResult for CancelOnDrop<Result<T, E>> {
+    fn has_failed(&mut self) -> bool {
+        (**self).has_failed()
+    }
+}
+
+impl<W: WatchResult> WatchResult for &mut W {
+    fn has_failed(&mut self) -> bool {
+        (**self).has_failed()
+    }
+}
+
+/// The future of [`wait`] and [`try_wait`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<W: Watch> {
     /// Each with the number of its callback.
     watched: Vec<(W, u32)>,
     tally: Arc<Tally>,
     limit: Option<Sleep>,
+    /// If each end is to be looked at: whether it is one to return for.
+    has_failed: Option<fn(&mut W) -> bool>,
 }
 
 impl<W: Watch> Wait<W> {
+    #[track_caller]
+    fn new(tasks: Vec<W>, goal: Goal, has_failed: Option<fn(&mut W) -> bool>) -> Self {
+        assert!(!tasks.is_empty(), "wait() needs at least one task: look whether there are any before");
+        let tally = Tally::new("wait", goal, tasks.len());
+        let watched = tasks.into_iter().enumerate().map(|(index, task)| {
+            let number = task.watch(&tally, index);
+            (task, number)
+        });
+        let watched = watched.collect();
+        tally.tell_created();
+        Self { watched, tally, limit: None, has_failed }
+    }
+
+    fn poll_enough(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(has_failed) = self.has_failed else { return self.tally.poll_met(cx) };
+        loop {
+            ready!(self.tally.poll_met(cx));
+            match self.tally.next_ended() {
+                Some(index) if !has_failed(&mut self.watched[index].0) => {}
+                // One to return for, or none is left.
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Waits no longer than `limit` from now. Reaching it is no error: what has ended by then is done, the rest pending.
     ///
     /// ```
@@ -109,7 +205,7 @@ impl<W: Watch> Future for Wait<W> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(!self.watched.is_empty(), "a Wait was awaited again after it gave its result");
-        if self.tally.poll_met(cx).is_pending() {
+        if self.poll_enough(cx).is_pending() {
             match &mut self.limit {
                 Some(limit) => ready!(Pin::new(limit).poll(cx)),
                 None => return Poll::Pending,
@@ -148,8 +244,10 @@ mod tests {
             let (task, done) = (spawn(std::future::pending::<()>()), spawn(async {}));
             let dropped = wait([&task], ReturnWhen::AllCompleted);
             let ended = wait([&task, &done], ReturnWhen::FirstCompleted);
-            let mut tallies = vec![Arc::downgrade(&dropped.tally), Arc::downgrade(&ended.tally)];
-            drop(dropped);
+            let failed = try_wait([spawn(std::future::pending::<Result<(), ()>>())], ReturnWhen::FirstException);
+            let all = [&dropped.tally, &ended.tally, &failed.tally];
+            let mut tallies: Vec<_> = all.into_iter().map(Arc::downgrade).collect();
+            drop((dropped, failed));
             assert_eq!(ended.await.1.len(), 1);
             let late = wait([&task], ReturnWhen::AllCompleted).timeout(Duration::from_millis(1));
             tallies.push(Arc::downgrade(&late.tally));

@@ -112,6 +112,7 @@ struct Vtable {
     drop_future: unsafe fn(RawTask) -> Result<(), Box<dyn Any + Send>>,
     finish_cancelled: unsafe fn(RawTask, JoinError),
     take_output: unsafe fn(RawTask, *mut ()),
+    show_value: unsafe fn(RawTask, &mut dyn FnMut(*const ())),
     drop_output: unsafe fn(RawTask),
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),

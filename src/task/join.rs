@@ -160,6 +160,11 @@ impl<T> Task<T> {
         drop(self.join.raw().remove_done_callback(number));
     }
 
+    /// Looks at the value of a task that has ended with one, where it is.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.join.look(look)
+    }
+
     /// The output of a task that has ended, whatever is left of the budget. Once.
     pub(crate) fn take_output(&mut self) -> Option<Result<T, JoinError>> {
         if !self.done() {

@@ -69,6 +69,25 @@ impl<T> Join<T> {
 }
 
 impl<T> Join<T> {
+    /// Looks at the value where it is; `None` if there is none, or not yet, or not any more.
+    pub(in crate::task) fn look<R>(&mut self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let Header { state, vtable, .. } = self.task.header();
+        if !state.load().is_complete() {
+            return None;
+        }
+        let (mut look, mut seen) = (Some(look), None);
+        // SAFETY: complete, so rule 2 gives us the output; by `&mut self` nobody takes it meanwhile.
+        unsafe {
+            (vtable.show_value)(self.task, &mut |value: *const ()| {
+                // The value's type is T by `new`, and it stays there during the call.
+                seen = look.take().map(|look| look(&*value.cast::<T>()));
+            });
+        }
+        seen
+    }
+}
+
+impl<T> Join<T> {
     fn id(&self) -> FutureId {
         FutureId::of_task(self.task.header().id())
     }

@@ -18,7 +18,7 @@ use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
 use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed};
-use super::{Cell, FUTURE, Kind, NOTHING, RawTask, Vtable, catch, free_extra};
+use super::{Cell, FUTURE, Kind, NOTHING, OUTPUT, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
 
 pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
@@ -28,6 +28,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         drop_future: drop_future::<F, S>,
         finish_cancelled: finish_cancelled::<F, S>,
         take_output: take_output::<F, S>,
+        show_value: show_value::<F, S>,
         drop_output: drop_output::<F, S>,
         take_join_waker: take_join_waker::<F, S>,
         set_join_waker: set_join_waker::<F, S>,
@@ -276,6 +277,16 @@ unsafe fn tell<F: Future, S: Schedule>(task: RawTask) {
 unsafe fn take_output<F: Future, S: Schedule>(task: RawTask, out: *mut ()) {
     // SAFETY: the table's types; rule 2 for the stage; `out` is an Option of the output's type, by `poll_join`.
     unsafe { *out.cast::<Option<Result<F::Output, JoinError>>>() = task.cell::<F, S>().take() };
+}
+
+/// Shows the output where it is, if it is there and a value.
+unsafe fn show_value<F: Future, S: Schedule>(task: RawTask, look: &mut dyn FnMut(*const ())) {
+    // SAFETY: the table's types.
+    let cell = unsafe { task.cell::<F, S>() };
+    if cell.header.held() == OUTPUT && cell.header.outcome() == Outcome::Completed {
+        // SAFETY: rule 2: the caller's, as is the right to let somebody look. `put` wrote this member.
+        cell.stage.with_mut(|stage| look(unsafe { (&raw const (*stage).value).cast() }));
+    }
 }
 
 /// Drops the output, and reports a panic that nobody has been given.
