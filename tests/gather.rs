@@ -207,6 +207,27 @@ common::flavours! {
         });
     }
 
+    fn n29_gather_of_tasks_awaits_them_and_gives_a_result_each(rt: Runtime) {
+        rt.block_on(async {
+            let tasks = [spawn(async { 1 }), spawn(async { panic!("on purpose") })];
+            let results = gather(tasks).await.unwrap();
+            assert_eq!(results[0].as_ref().unwrap(), &1);
+            assert!(results[1].as_ref().unwrap_err().is_panic());
+            // Not taken over: dropping it cancels those that wait, not those that are awaited.
+            let flag = Flag::new();
+            let probe = DropProbe::new();
+            let guard = probe.guard();
+            let task = spawn({ let flag = flag.clone(); async move { flag.wait().await; drop(guard) } });
+            let gathered = gather([task]);
+            for _ in 0..3 { yield_now().await }
+            drop(gathered);
+            for _ in 0..3 { yield_now().await }
+            assert_eq!(probe.count(), 0);
+            flag.set();
+            eventually_async("it has ended by itself", || probe.count() == 1).await;
+        });
+    }
+
     fn n30_a_childs_cancellation_alone_leaves_the_others(rt: Runtime) {
         rt.block_on(async {
             let (go, ran) = (Flag::new(), Arc::new(AtomicUsize::new(0)));

@@ -21,7 +21,10 @@ use crate::task::{JoinError, Task};
 /// [`try_gather`](crate::try_gather). For all outcomes, whatever they are:
 /// [`return_exceptions`](Gather::return_exceptions). A fixed number of futures of several kinds: [`gather!`](crate::gather!).
 ///
-/// Given [`Task`]s, it awaits each of them in a task of its own; [`gather_tasks`] takes them over instead.
+/// Given [`Task`]s, it awaits each in a task of its own: the values are then what awaiting them gives, a `Result` each, and
+/// dropping the gather lets go of them. [`gather_tasks`] takes them over instead, as [`gather!`](crate::gather!) does and asyncio.
+/// This function cannot: a task is a future, so a rule for tasks would contradict the one for all futures (stable Rust has no
+/// specialization), and with it the values would be of another type.
 ///
 /// *Cancel safety.* Dropping the [`Gather`] cancels the children that have not ended.
 ///
