@@ -116,6 +116,37 @@ common::flavours! {
         assert_eq!(own(cancelled), cancel);
     }
 
+    fn s3_trace_a_lock_is_told_as_any_future_a_task_blocks_on(flavour: Flavour) {
+        let (rt, recorder) = runtime(flavour);
+        let waiter = rt.block_on(async {
+            let lock = Arc::new(epicycle::sync::Mutex::new(0));
+            // Without contention nobody waits, and nothing is told.
+            drop(lock.lock().await);
+            let guard = lock.lock().await;
+            let task = spawn({ let lock = lock.clone(); async move { *lock.lock().await += 1 } });
+            let id = task.id();
+            let blocks = |event: &Event| matches!(event, Event::Blocking { task, future } if *task == Some(id) && future.kind() == "lock");
+            eventually_async("it blocks", || recorder.count(blocks) == 1).await;
+            drop(guard);
+            task.await.unwrap();
+            id
+        });
+        drop(rt);
+        let events = recorder.all();
+        let told: Vec<_> = events.iter().filter_map(|event| match *event {
+            Event::Blocking { task, future } if future.kind() == "lock" => Some(("blocking", task, future)),
+            Event::WakerRegistered { task, future } if future.kind() == "lock" => Some(("registered", task, future)),
+            Event::FutureResumed { task, future } if future.kind() == "lock" => Some(("resumed", task, future)),
+            _ => None,
+        }).collect();
+        let future = told[0].2;
+        assert_eq!(told, ["blocking", "registered", "resumed"].map(|what| (what, Some(waiter), future)));
+        let at = |wanted: Event| events.iter().position(|event| *event == wanted).unwrap();
+        let resumed = at(Event::FutureResumed { task: Some(waiter), future });
+        let woken = events.iter().position(|event| matches!(event, Event::Woken { task, by: Some(_) } if *task == waiter)).unwrap();
+        assert!(at(Event::WakerRegistered { task: Some(waiter), future }) < woken && woken < resumed);
+    }
+
     fn s0_02_a_spawn_tells_parent_kind_and_place_before_it_is_queued(flavour: Flavour) {
         let (rt, recorder) = runtime(flavour);
         let (parent, stealable, pinned, posted, job, line) = rt.block_on(async {

@@ -195,6 +195,107 @@ common::flavours! {
         });
     }
 
+    fn tree_shows_who_waits_for_locks_queues_and_their_like(flavour: Flavour) {
+        use epicycle::sync::{Barrier, Condition, Event, Mutex, Queue, Semaphore};
+        let rt = tracked(flavour);
+        let handle = rt.handle();
+        rt.block_on(async {
+            let (lock, semaphore, event) = (Arc::new(Mutex::new(())), Arc::new(Semaphore::new(0)), Arc::new(Event::new()));
+            let (barrier, condition, queue) = (Arc::new(Barrier::new(2)), Arc::new(Condition::new()), Arc::new(Queue::new(1)));
+            let (other, scope) = (Arc::new(Mutex::new(())), epicycle::CancelScope::new());
+            let guard = lock.lock().await;
+            queue.put(1).await.unwrap();
+            let named = |name: &str| Builder::new().name(name);
+            let tasks = [
+                named("locker").spawn({ let lock = lock.clone(); async move { drop(lock.lock().await) } }),
+                named("acquirer").spawn({ let semaphore = semaphore.clone(); async move { drop(semaphore.acquire().await) } }),
+                named("eventer").spawn({ let event = event.clone(); async move { event.wait().await } }),
+                named("barrierer").spawn({ let barrier = barrier.clone(); async move { _ = barrier.wait().await } }),
+                named("conditioner").spawn({ let (condition, other) = (condition.clone(), other.clone()); async move {
+                    let guard = other.lock().await;
+                    _ = condition.wait(guard).await;
+                } }),
+                named("putter").spawn({ let queue = queue.clone(); async move { queue.put(2).await.unwrap() } }),
+                named("joiner").spawn({ let queue = queue.clone(); async move { queue.join().await } }),
+                named("getter").spawn({ let queue = Arc::new(Queue::<u8>::new(1)); async move { _ = queue.get().await } }),
+                named("scoped").spawn({ let scope = scope.clone(); async move { _ = scope.cancelled().await } }),
+            ];
+            for (name, kind) in [
+                ("locker", "lock"), ("acquirer", "semaphore"), ("eventer", "event"), ("barrierer", "barrier"),
+                ("conditioner", "condition"), ("putter", "queue.put"), ("joiner", "queue.join"), ("getter", "queue.get"),
+                ("scoped", "scope"),
+            ] {
+                let text = format!("waiting for {kind}@");
+                eventually_async(name, || line(&handle.pstree(), &format!("{name} (")).contains(&text)).await;
+                assert!(line(&handle.ps(), &format!(" {name} ")).contains(&format!("{kind}@")), "{}", handle.ps());
+            }
+            // Two who wait for one lock wait for the same thing.
+            let second = named("second").spawn({ let lock = lock.clone(); async move { drop(lock.lock().await) } });
+            let whom = |name: &str| line(&handle.pstree(), name).split("lock@").nth(1).map(|rest| rest.split(' ').next().unwrap().to_owned());
+            eventually_async("the second waits", || whom("second (").is_some()).await;
+            assert_eq!(whom("second ("), whom("locker ("));
+            drop(guard);
+            second.await.unwrap();
+            for task in tasks { task.cancel(); }
+        });
+    }
+
+    fn tree_shows_the_children_of_a_group_below_who_joins_it(flavour: Flavour) {
+        let rt = tracked(flavour);
+        let handle = rt.handle();
+        rt.block_on(async {
+            let parent = Builder::new().name("parent").spawn(async {
+                let group = epicycle::TaskGroup::new();
+                group.spawn_with(Builder::new().name("one"), async { sleep(HOUR).await; Ok::<_, ()>(()).map_err(|()| "") });
+                // By somebody else: asyncio's tree has it below the group's owner all the same.
+                let inner = group.handle();
+                epicycle::spawn(async move { inner.spawn_with(Builder::new().name("two"), pending::<Result<(), &str>>()); }).await.unwrap();
+                group.join().await.unwrap();
+            });
+            eventually_async("both are awaited", || {
+                let tree = handle.pstree();
+                tree.contains("awaits one (") && tree.contains("awaits two (") && line(&tree, "parent (").contains("waiting for group@")
+            }).await;
+            let tree = handle.pstree();
+            assert_eq!(depth(line(&tree, "awaits two (")), depth(line(&tree, "parent (")) + 1, "{tree}");
+            parent.cancel();
+            parent.await.unwrap_err();
+            eventually_async("with its children", || handle.pstree().lines().count() == 1).await;
+
+            let starter = Builder::new().name("starter").spawn(async {
+                let group = epicycle::TaskGroup::new();
+                drop(group.start::<_, _, (), (), &str>(|status| async move { let _status = status; pending().await }).await);
+            });
+            eventually_async("the child is awaited", || handle.pstree().lines().any(|line| line.contains("awaits Task-"))).await;
+            starter.cancel();
+            starter.await.unwrap_err();
+        });
+    }
+
+    fn tree_shows_who_waits_for_a_writer_or_a_server(flavour: Flavour) {
+        use epicycle::streams::{StreamReader, StreamWriter, open_connection, start_server};
+        let rt = tracked(flavour);
+        let handle = rt.handle();
+        rt.block_on(async {
+            let server = start_server(async |_reader: StreamReader, _writer: StreamWriter| pending::<()>().await, "127.0.0.1:0");
+            let server = Arc::new(server.await.unwrap());
+            let (_reader, writer) = open_connection(server.local_addrs()[0]).await.unwrap();
+            let drainer = Builder::new().name("drainer").spawn(async move {
+                // Nobody reads it.
+                loop {
+                    writer.write(&[0; 1 << 16]).unwrap();
+                    writer.drain().await.unwrap();
+                }
+            });
+            let closer = Builder::new().name("closer").spawn({ let server = server.clone(); async move { server.close(); server.wait_closed().await } });
+            for (name, kind) in [("drainer (", "writer@"), ("closer (", "server@")] {
+                eventually_async(name, || line(&handle.pstree(), name).contains(&format!("waiting for {kind}"))).await;
+            }
+            drainer.cancel();
+            closer.cancel();
+        });
+    }
+
     fn tree_counts_polls_and_their_time(flavour: Flavour) {
         let rt = tracked(flavour);
         let handle = rt.handle();

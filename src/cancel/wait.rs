@@ -14,6 +14,8 @@ use pin_project_lite::pin_project;
 
 use super::{CancelScope, Cancelled};
 use crate::event_loop::poll_proceed;
+use crate::scheduler::tell;
+use crate::task::{Event, FutureId, is_observed, try_id};
 use crate::time::{Sleep, sleep_until};
 
 /// The future of [`CancelScope::cancelled`].
@@ -35,11 +37,30 @@ pub struct WaitCancelled {
     scope: CancelScope,
     key: Option<usize>,
     alarm: Option<(Instant, Sleep)>,
+    /// An instrument was told that it waits.
+    told: bool,
 }
 
 impl WaitCancelled {
     pub(super) fn new(scope: CancelScope) -> Self {
-        Self { scope, key: None, alarm: None }
+        Self { scope, key: None, alarm: None, told: false }
+    }
+
+    fn id(&self) -> FutureId {
+        FutureId::at("scope", self.scope.node())
+    }
+
+    /// Before it can be woken. Not of who only keeps an eye on the scope while it waits for something else.
+    #[cold]
+    fn tell_blocking(&mut self) {
+        if self.scope.is_cancelled() {
+            return;
+        }
+        tell(|| Event::Blocking { task: try_id(), future: self.id() });
+        if !self.told {
+            tell(|| Event::WakerRegistered { task: try_id(), future: self.id() });
+        }
+        self.told = true;
     }
 
     fn enter(&mut self, cx: &Context<'_>) {
@@ -87,8 +108,14 @@ impl Future for WaitCancelled {
     type Output = Cancelled;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Cancelled> {
+        if is_observed() {
+            self.tell_blocking();
+        }
         let cancelled = ready!(self.poll_now(cx));
         ready!(poll_proceed(cx));
+        if self.told {
+            tell(|| Event::FutureResumed { task: try_id(), future: self.id() });
+        }
         Poll::Ready(cancelled)
     }
 }

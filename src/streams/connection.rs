@@ -159,7 +159,7 @@ impl Connection {
             over: None,
             membership: None,
         };
-        Arc::new(Self { socket, peer, home: Home::current(), outgoing: Monitor::new(outgoing) })
+        Arc::new(Self { socket, peer, home: Home::current(), outgoing: Monitor::new("writer", outgoing) })
     }
 
     pub(super) fn socket(&self) -> &Socket {

@@ -8,9 +8,12 @@ use std::mem;
 use std::task::{Context, Poll, Waker};
 
 use crate::primitive::Mutex;
-use crate::scheduler::shield_waker;
+use crate::scheduler::{shield_waker, tell};
+use crate::task::{Event, FutureId, try_id};
 
 pub(super) struct Monitor<S> {
+    /// Whose it is, for who is told of waits.
+    what: &'static str,
     inner: Mutex<Inner<S>>,
 }
 
@@ -22,8 +25,8 @@ struct Inner<S> {
 }
 
 impl<S> Monitor<S> {
-    pub(super) fn new(state: S) -> Self {
-        Self { inner: Mutex::new(Inner { state, waiters: Vec::new(), last_ticket: 0 }) }
+    pub(super) fn new(what: &'static str, state: S) -> Self {
+        Self { what, inner: Mutex::new(Inner { state, waiters: Vec::new(), last_ticket: 0 }) }
     }
 
     /// Looks at the state, or changes it in a way that nobody waits for.
@@ -54,6 +57,8 @@ impl<S> Monitor<S> {
             self.leave(ticket);
             return Poll::Ready(result);
         }
+        // Before it can be woken.
+        tell(|| Event::Blocking { task: try_id(), future: FutureId::at(self.what, self) });
         let waker = cx.waker().clone();
         let (result, replaced) = {
             let mut inner = self.inner.lock();

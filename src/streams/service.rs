@@ -153,7 +153,7 @@ impl Service {
             acceptors: 0,
             clients: Slab::new(),
         };
-        Arc::new(Self { state: Monitor::new(state), home, limit, marks, backlog, per_loop })
+        Arc::new(Self { state: Monitor::new("server", state), home, limit, marks, backlog, per_loop })
     }
 
     /// Listens, and begins to accept; does nothing if that was done before.

@@ -206,6 +206,8 @@ impl Need for Round {
     type Grant = Result<usize, BrokenBarrierError>;
     type Output = Result<usize, BrokenBarrierError>;
 
+    const NAME: &'static str = "barrier";
+
     fn lot(state: &mut State) -> &mut Lot<(), Self::Grant> {
         &mut state.lot
     }

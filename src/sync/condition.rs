@@ -310,6 +310,8 @@ impl Need for Notified {
     type Grant = ();
     type Output = ();
 
+    const NAME: &'static str = "condition";
+
     fn lot(state: &mut State) -> &mut Lot<(), ()> {
         &mut state.lot
     }

@@ -146,6 +146,8 @@ impl Need for Set {
     type Grant = ();
     type Output = ();
 
+    const NAME: &'static str = "event";
+
     fn lot(state: &mut State) -> &mut Lot<(), ()> {
         &mut state.lot
     }

@@ -95,7 +95,7 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     #[doc(alias = "acquire")]
     pub async fn lock(&self) -> MutexGuard<'_, T> {
-        self.permits.take(1).await;
+        self.permits.lock().await;
         MutexGuard::new(self)
     }
 
@@ -117,7 +117,7 @@ impl<T: ?Sized> Mutex<T> {
     /// # });
     /// ```
     pub async fn lock_owned(self: Arc<Self>) -> OwnedMutexGuard<T> {
-        self.permits.take(1).await;
+        self.permits.lock().await;
         OwnedMutexGuard::new(self)
     }
 

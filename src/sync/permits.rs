@@ -71,8 +71,13 @@ impl Permits {
         self.state.lock().take(count)
     }
 
-    pub(super) fn take(&self, count: usize) -> Wait<'_, Take> {
+    pub(super) fn take(&self, count: usize) -> Wait<'_, Take<false>> {
         Wait::new(&self.state, Take(count))
+    }
+
+    /// The only one.
+    pub(super) fn lock(&self) -> Wait<'_, Take<true>> {
+        Wait::new(&self.state, Take(1))
     }
 
     pub(super) fn give_back(&self, count: usize) {
@@ -104,15 +109,17 @@ impl Permits {
     }
 }
 
-/// The need for some permits.
+/// The need for some permits, or that of a lock.
 #[derive(Debug)]
-pub(super) struct Take(usize);
+pub(super) struct Take<const OF_LOCK: bool>(usize);
 
-impl Need for Take {
+impl<const OF_LOCK: bool> Need for Take<OF_LOCK> {
     type State = State;
     type Request = usize;
     type Grant = ();
     type Output = ();
+
+    const NAME: &'static str = if OF_LOCK { "lock" } else { "semaphore" };
 
     fn lot(state: &mut State) -> &mut Lot<usize, ()> {
         &mut state.lot

@@ -2,7 +2,7 @@
 //!
 //! *Invariant.* A [`Wait`] that is dropped leaves its lot, and hands back what it was granted and did not collect. *Threads.* Any;
 //! it may move between polls. *Ordering.* The primitive's lock. Under it no user code runs: wakers are cloned before, woken and
-//! dropped after.
+//! dropped after. Instruments are told what is waited for, before it can come and outside of the lock.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +11,8 @@ use std::task::{Context, Poll, Waker, ready};
 use super::lot::{Key, Left, Lot, Wakers, discard};
 use crate::event_loop::poll_proceed;
 use crate::primitive::Mutex;
+use crate::scheduler::tell;
+use crate::task::{Event, FutureId, is_observed, try_id};
 
 /// What somebody may wait for, and how it is had. All methods run under the primitive's lock.
 pub(super) trait Need {
@@ -20,6 +22,9 @@ pub(super) trait Need {
     /// What a waiter is given by being chosen.
     type Grant;
     type Output;
+
+    /// How an instrument is told of it.
+    const NAME: &'static str;
 
     fn lot(state: &mut Self::State) -> &mut Lot<Self::Request, Self::Grant>;
 
@@ -73,6 +78,18 @@ impl<'a, N: Need> Wait<'a, N> {
     /// One that does not ask the cooperative budget: its first poll enters the lot for certain.
     pub(super) fn unbudgeted(state: &'a Mutex<N::State>, need: N) -> Self {
         Self { state, need, key: None, stage: Stage::Asking }
+    }
+
+    fn id(&self) -> FutureId {
+        FutureId::at(N::NAME, self.state)
+    }
+
+    #[cold]
+    fn tell_blocking(&self, registers: bool) {
+        tell(|| Event::Blocking { task: try_id(), future: self.id() });
+        if registers {
+            tell(|| Event::WakerRegistered { task: try_id(), future: self.id() });
+        }
     }
 
     fn step(
@@ -129,6 +146,8 @@ impl<N: Need> Future for Wait<'_, N> {
             Stage::Over => panic!("a future was polled after it had completed"),
         }
         let mut spare = None;
+        let mut waited = this.key.is_some();
+        let mut told = false;
         loop {
             let mut wakers = Wakers::default();
             let step = {
@@ -139,10 +158,22 @@ impl<N: Need> Future for Wait<'_, N> {
             let polled = match step {
                 Step::Done(output) => {
                     this.stage = Stage::Over;
+                    if waited && is_observed() {
+                        tell(|| Event::FutureResumed { task: try_id(), future: this.id() });
+                    }
                     Poll::Ready(output)
                 }
-                Step::Waiting => Poll::Pending,
+                Step::Waiting => {
+                    if !told && is_observed() {
+                        this.tell_blocking(false);
+                    }
+                    Poll::Pending
+                }
                 Step::NeedsWaker => {
+                    if is_observed() {
+                        this.tell_blocking(true);
+                    }
+                    (told, waited) = (true, true);
                     spare = Some(cx.waker().clone());
                     continue;
                 }

@@ -143,8 +143,9 @@ pub enum Event {
         /// It.
         future: FutureId,
     },
-    /// A poll finds that it has to wait: for a task, a timer, a future, a descriptor. asyncio's `yield self` in
-    /// `Future.__await__`. Of a descriptor nothing else is told.
+    /// A poll finds that it has to wait: for a task, a timer, a future, a descriptor, a lock. asyncio's `yield self` in
+    /// `Future.__await__`. Of a descriptor and of streams nothing else is told; of a lock and its like (`sync`, a scope) neither that it came into
+    /// being nor that it is set: who is given it is [woken](Event::Woken).
     Blocking {
         /// The task that will wait, if one polls.
         task: Option<Id>,
@@ -300,7 +301,9 @@ impl FutureId {
         Self { kind, number: place.cast::<()>().addr() as u64 }
     }
 
-    /// "task", "timer", "readable", "writable", "gather" and so on.
+    /// "task", "timer", "readable", "writable"; "promise"; "gather", "wait", "group" and so on, which
+    /// [stand for tasks](Event::FutureJoins); "lock", "semaphore", "event", "condition", "barrier", "queue.get", "queue.put",
+    /// "queue.join"; "writer" and "server", whose draining or closing is waited for; "scope", if its cancellation is.
     pub fn kind(self) -> &'static str {
         self.kind
     }

@@ -18,7 +18,8 @@ use pin_project_lite::pin_project;
 use super::error::{BoxError, Failure, GroupError, Who};
 use super::state::Group;
 use crate::cancel::{CancelScope, Cancelled, CarriesCancelled};
-use crate::task::{JoinError, Outcome, Task, catch, drop_payload};
+use crate::scheduler::tell;
+use crate::task::{Event, JoinError, Outcome, Task, catch, drop_payload};
 
 /// Makes a child of the task that `spawn` makes: of a future that is to be wrapped by what `spawn` is given. If the group
 /// takes no more children, the task is cancelled before it begins. A cooperative child has a scope of its own.
@@ -36,6 +37,7 @@ pub(super) fn adopt<T>(
     // Also if spawning panics, for want of a runtime.
     let member = Member { group: group.clone(), key, outcome: Outcome::Cancelled };
     let task = spawn(Report { to: Some(Parent { group: group.clone(), key, scope }) });
+    tell(|| Event::FutureJoins { future: group.id(), task: task.id() });
     group.register(key, Who { id: task.id(), name, location }, task.canceller());
     // Not by a handle of the child's loop, which may be away when the child ends, and stay away.
     task.watch(move |outcome| member.ended(outcome));

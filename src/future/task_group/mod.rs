@@ -24,7 +24,8 @@ pub use start::{StartError, TaskStatus};
 
 use crate::cancel::{CancelScope, WaitCancelled};
 use crate::event_loop::poll_proceed;
-use crate::task::Id;
+use crate::scheduler::tell;
+use crate::task::{Event, Id, is_observed, try_id};
 use state::Group;
 
 /// Tasks that belong together: whoever started them waits for all, and if one fails, the others are cancelled.
@@ -248,7 +249,11 @@ impl TaskGroup {
         let mut waiter = Waiter::new(self.group());
         poll_fn(|cx| {
             ready!(poll_proceed(cx));
+            if is_observed() && !waiter.group.has_done() {
+                waiter.tell_blocking();
+            }
             if let Some(done) = waiter.group.poll_done(&mut waiter.key, cx) {
+                waiter.tell_resumed();
                 return Poll::Ready(done);
             }
             waiter.poll_scope(cx);
@@ -284,11 +289,13 @@ struct Waiter<'a> {
     key: Option<usize>,
     /// Until the scope was seen to be cancelled.
     scope: Option<WaitCancelled>,
+    /// An instrument was told that it waits.
+    told: bool,
 }
 
 impl<'a> Waiter<'a> {
     fn new(group: &'a Group) -> Self {
-        Self { group, key: None, scope: Some(group.scope.cancelled()) }
+        Self { group, key: None, scope: Some(group.scope.cancelled()), told: false }
     }
 
     /// Stops the group when its scope is cancelled, or the one around it.
@@ -299,6 +306,24 @@ impl<'a> Waiter<'a> {
             self.scope = None;
             // That of the group's own scope ends here.
             self.group.stop((!cancelled.is_of(&self.group.scope)).then_some(cancelled));
+        }
+    }
+}
+
+impl Waiter<'_> {
+    /// Before a look that will find nothing, if nothing happens meanwhile: told before it can be woken.
+    #[cold]
+    fn tell_blocking(&mut self) {
+        tell(|| Event::Blocking { task: try_id(), future: self.group.id() });
+        if !self.told {
+            tell(|| Event::WakerRegistered { task: try_id(), future: self.group.id() });
+        }
+        self.told = true;
+    }
+
+    fn tell_resumed(&self) {
+        if self.told {
+            tell(|| Event::FutureResumed { task: try_id(), future: self.group.id() });
         }
     }
 }
@@ -323,11 +348,15 @@ impl<'a> Watch<'a> {
     async fn closed(&mut self) {
         poll_fn(|cx| {
             ready!(poll_proceed(cx));
+            if is_observed() && self.waiter.group.len() > 0 {
+                self.waiter.tell_blocking();
+            }
             if !self.waiter.group.poll_closed(&mut self.waiter.key, cx) {
                 self.waiter.poll_scope(cx);
                 return Poll::Pending;
             }
             self.finished = true;
+            self.waiter.tell_resumed();
             Poll::Ready(())
         })
         .await;

@@ -17,8 +17,8 @@ use super::error::{BoxError, Failure, Who};
 use super::state::Group;
 use crate::cancel::wake_all;
 use crate::primitive::Mutex;
-use crate::scheduler;
-use crate::task::Task;
+use crate::scheduler::{self, tell};
+use crate::task::{Event, FutureId, Task, try_id};
 
 impl GroupHandle {
     /// Starts a child and waits until it reports, by [`TaskStatus::started`], that it is ready: a server that listens, say.
@@ -78,7 +78,15 @@ impl GroupHandle {
         let mut task = task.cancel_on_drop();
         async move {
             let slot = &starter.slot;
-            if let Some(value) = poll_fn(|cx| Slot::poll_started(slot, cx.waker())).await {
+            let child = FutureId::of_task(starter.who.id);
+            let started = poll_fn(|cx| {
+                let started = Slot::poll_started(slot, cx.waker());
+                if started.is_pending() {
+                    tell(|| Event::Blocking { task: try_id(), future: child });
+                }
+                started
+            });
+            if let Some(value) = started.await {
                 return Ok((value, task.detach()));
             }
             // It may have dropped the status a moment before it returns its error.

@@ -17,7 +17,7 @@ use super::error::{ChildError, Failure, GroupError, Who};
 use crate::cancel::{CancelScope, Cancelled, WakerSet, wake_all};
 use crate::primitive::Mutex;
 use crate::scheduler::report;
-use crate::task::{ErrorContext, Handle, Id, Outcome, catch, drop_payload};
+use crate::task::{ErrorContext, FutureId, Handle, Id, Outcome, catch, drop_payload};
 
 pub(super) struct Group {
     /// Cancelled when the group stops: what cooperative children and bodies look at.
@@ -89,6 +89,11 @@ impl Group {
             waiters: WakerSet::new(),
         };
         Self { scope, state: Mutex::new(state) }
+    }
+
+    /// How an instrument is told of it.
+    pub(super) fn id(&self) -> FutureId {
+        FutureId::at("group", self)
     }
 
     pub(super) fn set_policy(&self, policy: Policy) {
@@ -267,6 +272,12 @@ impl Group {
 
     pub(super) fn records_done(&self) -> bool {
         self.state.lock().done.is_some()
+    }
+
+    /// Whether `poll_done` would not have to wait.
+    pub(super) fn has_done(&self) -> bool {
+        let state = self.state.lock();
+        state.children.is_empty() || state.done.as_ref().is_some_and(|done| !done.is_empty())
     }
 
     pub(super) fn winner(&self) -> Option<Id> {

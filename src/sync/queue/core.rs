@@ -212,6 +212,8 @@ impl<S: Store> Need for Putting<S> {
     type Grant = ();
     type Output = Result<(), QueueShutDown<S::Item>>;
 
+    const NAME: &'static str = "queue.put";
+
     fn lot(state: &mut State<S>) -> &mut Lot<(), ()> {
         &mut state.putters
     }
@@ -244,6 +246,8 @@ impl<S: Store> Need for Getting<S> {
     type Grant = ();
     type Output = Result<S::Item, QueueShutDown>;
 
+    const NAME: &'static str = "queue.get";
+
     fn lot(state: &mut State<S>) -> &mut Lot<(), ()> {
         &mut state.getters
     }
@@ -275,6 +279,8 @@ impl<S: Store> Need for Joining<S> {
     type Request = ();
     type Grant = ();
     type Output = ();
+
+    const NAME: &'static str = "queue.join";
 
     fn lot(state: &mut State<S>) -> &mut Lot<(), ()> {
         &mut state.joiners
