@@ -754,3 +754,75 @@ fn s3_17_r34_a_timer_that_is_due_when_it_is_armed_is_not_put_off() {
         });
     });
 }
+
+/// Turns that loop 0 has begun.
+fn turns(rt: &RuntimeHandle) -> u64 {
+    rt.metrics().loops[0].turns
+}
+
+#[test]
+fn c05_s3_20_r35_what_a_callback_schedules_runs_in_the_next_turn_beside_stealable_tasks() {
+    for stealable in [0, 1, 50] {
+        with_timeout(move || {
+            let rt = Runtime::builder().worker_threads(2).work_stealing(false).build().unwrap();
+            let handle = rt.handle();
+            rt.block_on(async move {
+                let tasks: Vec<_> = (0..stealable).map(|_| spawn(async {})).collect();
+                let seen = Rc::new(Cell::new((0, 0)));
+                let (outer, inner) = (seen.clone(), seen.clone());
+                let (event_loop, first, second) = (EventLoop::current(), handle.clone(), handle);
+                EventLoop::current().call_soon(move || {
+                    outer.set((turns(&first), 0));
+                    event_loop.call_soon(move || inner.set((inner.get().0, turns(&second))));
+                });
+                while seen.get().1 == 0 {
+                    yield_now().await;
+                }
+                for task in tasks {
+                    task.await.unwrap();
+                }
+                let (scheduled, run) = seen.get();
+                assert_eq!(run, scheduled + 1, "with {stealable} stealable handles queued");
+            });
+        });
+    }
+}
+
+#[test]
+fn c11_r36_one_pinned_task_takes_no_more_than_its_share_beside_many() {
+    const ROUNDS: usize = 1000;
+    for (pinned, stealable) in [(1, 30), (30, 1), (15, 15)] {
+        with_timeout(move || {
+            let rt = Runtime::builder().worker_threads(2).work_stealing(false).build().unwrap();
+            rt.block_on(async move {
+                let (on, polls) = (Flag::new(), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+                let spin = |kind: usize| {
+                    let (on, polls) = (on.clone(), polls.clone());
+                    async move {
+                        while !on.is_set() {
+                            polls[kind].fetch_add(1, SeqCst);
+                            yield_now().await;
+                        }
+                    }
+                };
+                let mut tasks: Vec<_> = (0..pinned).map(|_| spawn_local(spin(0))).collect();
+                tasks.extend((0..stealable).map(|_| spawn(spin(1))));
+                for _ in 0..ROUNDS {
+                    yield_now().await;
+                }
+                let each = [polls[0].load(SeqCst) / pinned, polls[1].load(SeqCst) / stealable];
+                on.set();
+                for task in tasks {
+                    task.await.unwrap();
+                }
+                let (least, most) = (each[0].min(each[1]), each[0].max(each[1]));
+                assert!(
+                    most <= least + least / 10,
+                    "{pinned} pinned tasks were polled {} times each, {stealable} others {}",
+                    each[0],
+                    each[1]
+                );
+            });
+        });
+    }
+}

@@ -446,6 +446,37 @@ fn s3_26_a_closed_descriptor_that_lives_on_elsewhere_does_not_mislead_the_loop()
 }
 
 #[test]
+fn s3_26_r37_what_is_reported_of_a_closed_descriptor_does_not_keep_the_loop_awake() {
+    on_a_loop(|event_loop| {
+        const NUMBER: i32 = 877;
+        let (old, new) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let (ours, mut theirs) = pair();
+        let first = under_number(&ours, NUMBER);
+        event_loop.add_reader(&first, counting(&old)).unwrap();
+        drop(first);
+        let (other, mut peer) = pair();
+        let second = under_number(&other, NUMBER);
+        // Readable through the copy, under a number that is another's by now.
+        theirs.write_all(b"x").unwrap();
+        turn(event_loop, 3);
+        assert_eq!(old.get(), 0, "its number is a stranger's");
+        event_loop.add_reader(&second, counting(&new)).unwrap();
+        peer.write_all(b"x").unwrap();
+        event_loop.run_once(None);
+        assert!(event_loop.remove_reader(&second));
+        assert_eq!((old.get(), new.get()), (0, 1));
+        // Nothing is watched any more, and still there is something to be read through the copy.
+        let waits = |times: u32| {
+            let began = std::time::Instant::now();
+            (0..times).for_each(|_| event_loop.run_once(Some(5 * MS)));
+            began.elapsed()
+        };
+        assert!(waits(20) >= 60 * MS, "the loop does not rest");
+        drop(ours);
+    });
+}
+
+#[test]
 fn n16_a_descriptor_of_a_transport_cannot_be_added() {
     with_timeout(|| {
         let rt = Runtime::builder().worker_threads(1).build().unwrap();

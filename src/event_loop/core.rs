@@ -99,10 +99,6 @@ impl LoopCore {
     pub(super) fn devices(&self) -> &Arc<Remote> {
         &self.devices
     }
-    /// Whether timers and descriptors are looked after by this very thread.
-    pub(super) fn owns_devices(&self) -> bool {
-        Arc::ptr_eq(&self.remote, &self.devices)
-    }
     pub(crate) fn ready(&self) -> &Ready {
         &self.ready
     }

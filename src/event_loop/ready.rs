@@ -12,6 +12,20 @@ use super::inbox::Inbox;
 use crate::primitive::deque::Worker;
 use crate::task::ReadyHandle;
 
+/// How many handles of each FIFO a turn may still run. Each has its own, so that what is pushed meanwhile waits for the next turn
+/// however the two alternate.
+#[derive(Clone, Copy)]
+pub(crate) struct Quota {
+    pinned: usize,
+    stealable: usize,
+}
+
+impl Quota {
+    pub(crate) fn total(self) -> usize {
+        self.pinned + self.stealable
+    }
+}
+
 pub(crate) struct Ready {
     pinned: RefCell<VecDeque<ReadyHandle>>,
     /// `None` for a loop without peers.
@@ -51,19 +65,30 @@ impl Ready {
         }
     }
 
-    /// The oldest handle; the two FIFOs in turn.
-    pub(crate) fn pop(&self) -> Option<ReadyHandle> {
-        let stealable = self.stealable.borrow();
-        let Some(stealable) = &*stealable else {
-            return self.pinned.borrow_mut().pop_front();
-        };
+    /// What is there now, for a turn to run.
+    pub(crate) fn quota(&self) -> Quota {
+        Quota { pinned: self.pinned.borrow().len(), stealable: self.stealable_len() }
+    }
+
+    /// The oldest handle within the quota; the two FIFOs in turn.
+    pub(crate) fn pop(&self, quota: &mut Quota) -> Option<ReadyHandle> {
         let pinned_first = self.pinned_next.replace(!self.pinned_next.get());
         if pinned_first {
-            let pinned = self.pinned.borrow_mut().pop_front();
-            pinned.or_else(|| stealable.pop())
+            self.take_pinned(quota).or_else(|| self.take_stealable_within(quota))
         } else {
-            stealable.pop().or_else(|| self.pinned.borrow_mut().pop_front())
+            self.take_stealable_within(quota).or_else(|| self.take_pinned(quota))
         }
+    }
+
+    fn take_pinned(&self, quota: &mut Quota) -> Option<ReadyHandle> {
+        quota.pinned = quota.pinned.checked_sub(1)?;
+        self.pop_pinned()
+    }
+
+    /// A thief may have been there since the quota was taken.
+    fn take_stealable_within(&self, quota: &mut Quota) -> Option<ReadyHandle> {
+        quota.stealable = quota.stealable.checked_sub(1)?;
+        self.pop_stealable()
     }
 
     /// The oldest of the FIFO that holds pinned handles (for a loop without peers: all).

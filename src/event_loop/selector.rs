@@ -21,7 +21,7 @@ use slab::Slab;
 use super::alarm::Alarm;
 use super::park::Unblock;
 use super::readiness::{READ_CLOSED, READABLE, Readiness, SHUTDOWN, WRITABLE, WRITE_CLOSED};
-use super::{clock, level};
+use super::{clock, nest};
 use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::primitive::{Mutex, MutexGuard};
 
@@ -70,8 +70,9 @@ struct Source {
 pub(super) enum Trigger {
     /// Both directions, when they change: for sockets.
     Edge,
-    /// As long as it is so, in every turn: asyncio's readers and writers. `own`: called on the selector's own thread.
-    Level { interest: Interest, own: bool },
+    /// When it changes, and again for each [`Selector::rearm`]: for asyncio's readers and writers, who are called as long as it
+    /// is so.
+    Rearmed(Interest),
 }
 
 /// What a batch of events was.
@@ -129,11 +130,11 @@ impl Selector {
             self.count.store(sources.slots.len(), Ordering::Relaxed);
             token
         };
-        let registered = match trigger {
-            Trigger::Edge => self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE | Interest::WRITABLE),
-            Trigger::Level { interest, own } => level::register(&self.registry, descriptor, token, interest, own),
+        let interest = match trigger {
+            Trigger::Edge => Interest::READABLE | Interest::WRITABLE,
+            Trigger::Rearmed(interest) => interest,
         };
-        match registered {
+        match self.registry.register(&mut SourceFd(&fd), token, interest) {
             Ok(()) => Ok((token, readiness)),
             Err(error) => {
                 self.forget(fd, token);
@@ -146,20 +147,13 @@ impl Selector {
         }
     }
 
-    /// Changes what a level-triggered registration waits for. An error of "not found" says that the descriptor was closed
-    /// since it was registered.
-    pub(super) fn change(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest, own: bool) -> io::Result<()> {
-        if !self.owns(fd.as_raw_fd(), token) {
+    /// Has what is ready now reported once more, and changes what a registration waits for. An error says that the
+    /// descriptor was closed since it was registered.
+    pub(super) fn rearm(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        if !self.owns(fd, token) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        level::change(&self.registry, fd, token, interest, own)
-    }
-
-    /// After a level-triggered callback, where the kernel does not go on telling by itself.
-    pub(super) fn rearm(&self, fd: RawFd, token: Token, interest: Interest, own: bool) {
-        if self.owns(fd, token) {
-            level::rearm(&self.registry, fd, token, interest, own);
-        }
+        self.registry.reregister(&mut SourceFd(&fd), token, interest)
     }
 
     fn owns(&self, fd: RawFd, token: Token) -> bool {
@@ -268,11 +262,11 @@ impl Selector {
     // ---- nesting an absent loop's selector -------------------------------------------------------------------------
 
     pub(crate) fn nest(&self, inner: &Selector) -> io::Result<()> {
-        level::nest(&self.registry, &inner.registry, NESTED)
+        nest::nest(&self.registry, &inner.registry, NESTED)
     }
 
     pub(crate) fn unnest(&self, inner: &Selector) {
-        level::unnest(&self.registry, &inner.registry);
+        nest::unnest(&self.registry, &inner.registry);
     }
 }
 

@@ -127,7 +127,8 @@ impl LoopCore {
     /// Runs what is ready now, but not what that makes ready, within `limit`. `root` is called when the root future was
     /// woken, and breaks when it is done.
     pub(crate) fn run_ready(&self, limit: TurnLimit, mut root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
-        let n = self.ready.len().min(limit.handles);
+        let mut quota = self.ready.quota();
+        let n = quota.total().min(limit.handles);
         let stats = self.remote.stats();
         stats.turns.add(1);
         stats.ready_depth.set(n as u64);
@@ -135,7 +136,7 @@ impl LoopCore {
         let mut deadline = None;
         for _ in 0..n {
             // A thief may have been here since the count.
-            let Some(handle) = self.ready.pop() else { break };
+            let Some(handle) = self.ready.pop(&mut quota) else { break };
             budget::refill();
             let flow = match watched {
                 false => self.run_handle(handle, &mut root),

@@ -1,8 +1,9 @@
 //! asyncio's readers and writers: callbacks for a descriptor that is ready, as long as it is.
 //!
 //! *Invariant.* Keyed by descriptor number, one callback a direction. Each is a pinned task that the selector wakes; it runs
-//! only from the ready queue. A descriptor that was closed without being removed takes its watch with it: the number's
-//! next user is a stranger to it.
+//! only from the ready queue, and has the kernel report once more what is ready then. A descriptor that was closed without
+//! being removed takes its watch with it: the number's next user is a stranger to it. (Were the kernel to go on reporting by
+//! itself, it could not be stopped when a copy of such a descriptor lives on.)
 //!
 //! *Threads.* The loop's own. *Ordering.* Owner-only; `readiness.rs` carries the event over.
 
@@ -99,7 +100,7 @@ pub(super) fn add(
     let mut watch = core.watches().borrow_mut().by_fd.remove(&raw);
     if let Some(known) = &watch {
         let wanted = known.interest().map_or(interest_of(direction), |i| i | interest_of(direction));
-        if selector.change(fd, known.token, wanted, core.owns_devices()).is_err() {
+        if selector.rearm(raw, known.token, wanted).is_err() {
             // The number's former owner was closed: its callbacks die with it.
             selector.deregister_closed(raw, known.token);
             watch.take().into_iter().for_each(Watch::cancel);
@@ -125,8 +126,7 @@ fn register(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) -> io::Re
         let text = "this descriptor belongs to a socket of the runtime: use the socket's own methods";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    let (token, readiness) =
-        selector.register(fd, Trigger::Level { interest: interest_of(direction), own: core.owns_devices() })?;
+    let (token, readiness) = selector.register(fd, Trigger::Rearmed(interest_of(direction)))?;
     let registered = Rc::new(Cell::new(interest_of(direction)));
     Ok(Watch { token, readiness, callbacks: [None, None], registered })
 }
@@ -145,12 +145,17 @@ fn spawn(
     let remote = core.devices().clone();
     let current = Rc::new(Cell::new(true));
     let is_current = current.clone();
-    let (own, registered) = (core.owns_devices(), watch.registered.clone());
+    let registered = watch.registered.clone();
     let run = poll_fn(move |cx| {
         match readiness.poll(cx, direction) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Ready(Ok(_)) => readiness.forget(direction),
+        }
+        // Before the call, since it also tells whether the descriptor is the one that was meant. What the callback has left will be
+        // reported, what it has taken will not: the kernel looks again when it is asked.
+        if remote.selector().rearm(fd, token, registered.get()).is_err() {
+            return Poll::Ready(());
         }
         if let Err(payload) = catch(&mut callback) {
             let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
@@ -162,7 +167,6 @@ fn spawn(
         if !is_current.get() {
             return Poll::Ready(());
         }
-        remote.selector().rearm(fd, token, registered.get(), own);
         if readiness.poll(cx, direction).is_ready() {
             // Once a turn.
             cx.waker().wake_by_ref();
@@ -188,7 +192,7 @@ pub(super) fn remove(core: &LoopCore, fd: BorrowedFd<'_>, direction: Direction) 
         Some(rest) => {
             watch.registered.set(rest);
             // Fails only if the descriptor was closed: then nothing will be heard of it anyway.
-            let _ = selector.change(fd, watch.token, rest, core.owns_devices());
+            let _ = selector.rearm(raw, watch.token, rest);
             core.watches().borrow_mut().by_fd.insert(raw, watch);
         }
         None => selector.deregister(raw, watch.token),
