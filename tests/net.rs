@@ -868,6 +868,31 @@ common::flavours! {
         });
     }
 
+    fn per_loop_listeners_have_their_address_alone(rt: Runtime) {
+        rt.block_on(async {
+            let mine = TcpListener::bind_per_loop(LOCAL).await.unwrap();
+            let addr = mine.local_addr();
+            // Nobody listens yet, so both may bind; one group gets to listen.
+            let rival = TcpListener::bind_per_loop(addr).await.unwrap();
+            let mine: Vec<TcpListener> = mine.into_iter().map(|part| part.listen().unwrap()).collect();
+            assert_eq!(mine.len(), rt.loops().len());
+            for part in rival {
+                assert_eq!(part.listen().unwrap_err().kind(), ErrorKind::AddrInUse);
+            }
+            assert_eq!(TcpListener::bind_per_loop(addr).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+            assert_eq!(TcpListener::bind(addr).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+            drop(mine);
+            let _again = TcpListener::bind(addr).await.unwrap();
+
+            let shared = TcpListener::builder().reuse_port(true).bind_per_loop(LOCAL).await.unwrap();
+            let addr = shared.local_addr();
+            let shared: Vec<TcpListener> = shared.into_iter().map(|part| part.listen().unwrap()).collect();
+            let others = TcpListener::builder().reuse_port(true).bind_per_loop(addr).await.unwrap();
+            assert!(others.into_iter().all(|part| part.listen().is_ok()));
+            assert!(shared.iter().all(|listener| listener.local_addr().unwrap() == addr));
+        });
+    }
+
     fn n17_a_connection_that_was_reset_before_it_is_accepted_does_not_fail_accept(rt: Runtime) {
         rt.block_on(async {
             let listener = TcpListener::bind(LOCAL).await.unwrap();

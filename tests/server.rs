@@ -8,6 +8,7 @@ mod common;
 use std::collections::HashSet;
 use std::future::pending;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -140,6 +141,41 @@ common::flavours! {
             }
             eventually_async("the dead have left", || server.client_count() == 0).await;
             check_echo(&mut connect(&server).await, "still here").await;
+        });
+    }
+
+    fn n79_a_second_server_on_an_address_is_refused_also_with_a_socket_for_each_loop(rt: Runtime) {
+        rt.block_on(async {
+            let per_loop = || ServerOptions::new().per_loop(true);
+            let refused = async |options: ServerOptions, addr: SocketAddr| {
+                assert_eq!(options.start(echo, addr).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+            };
+            let server = per_loop().start(echo, LOCAL).await.unwrap();
+            let addr = server.local_addrs()[0];
+            refused(per_loop(), addr).await;
+            refused(ServerOptions::new(), addr).await;
+            check_echo(&mut connect(&server).await, "not disturbed").await;
+            server.close();
+            server.wait_closed().await;
+            // And once it is gone the address is free at once.
+            let server = per_loop().start(echo, addr).await.unwrap();
+            check_echo(&mut connect(&server).await, "again").await;
+            drop(server);
+
+            // Both bound before either serves: the one that serves first has it.
+            let first = per_loop().start_serving(false).start(echo, LOCAL).await.unwrap();
+            let addr = first.local_addrs()[0];
+            let second = per_loop().start_serving(false).start(echo, addr).await.unwrap();
+            second.start_serving().unwrap();
+            assert_eq!(first.start_serving().unwrap_err().kind(), ErrorKind::AddrInUse);
+            check_echo(&mut connect(&second).await, "the second").await;
+            drop((first, second));
+
+            // On purpose they may share it.
+            let server = per_loop().reuse_port(true).start(echo, LOCAL).await.unwrap();
+            let other = per_loop().reuse_port(true).start(echo, server.local_addrs()[0]).await.unwrap();
+            check_echo(&mut connect(&server).await, "one of the two").await;
+            assert_eq!(server.local_addrs(), other.local_addrs());
         });
     }
 

@@ -413,6 +413,10 @@ impl ServerOptions {
     /// connection's events then arrive at the loop that accepted it. The default is one socket, and loops without work
     /// come by their share by stealing handlers. Unix sockets are not concerned.
     ///
+    /// On Linux the address is the server's alone all the same: a second server on it is refused, at the latest when it begins to
+    /// serve, unless both were told to [share it](Self::reuse_port). On other systems `SO_REUSEPORT` cannot be told from anybody
+    /// else's, so that there two servers with this option share an address without knowing.
+    ///
     /// # Examples
     ///
     /// See [`ServerOptions`].
@@ -572,7 +576,9 @@ impl ServerOptions {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_address(true)?;
-        if self.reuse_port || self.per_loop {
+        // On Linux the option can wait until one of the sockets has claimed the address: see `Service::listen`.
+        let early = self.per_loop && !cfg!(any(target_os = "linux", target_os = "android"));
+        if self.reuse_port || early {
             socket.set_reuse_port(true)?;
         }
         if addr.is_ipv6() {

@@ -163,11 +163,7 @@ impl Service {
             Phase::Closed => Err(io::Error::new(io::ErrorKind::NotConnected, "the server is closed")),
             Phase::Serving => Ok(0),
             Phase::Bound => {
-                for door in &state.doors {
-                    if let Door::Bound(socket) = door {
-                        socket.listen(self.backlog)?;
-                    }
-                }
+                self.listen(&state.doors)?;
                 state.phase = Phase::Serving;
                 state.acceptors = state.doors.len();
                 Ok(state.acceptors)
@@ -182,6 +178,26 @@ impl Service {
             }
         });
         cancel_all(&refused);
+        Ok(())
+    }
+
+    /// Of several sockets on one address, the first listens without `SO_REUSEPORT`: that is granted to one server only. Then it is
+    /// given the option, so that the others may join it.
+    fn listen(&self, doors: &[Door]) -> io::Result<()> {
+        let mut claimed = None;
+        for door in doors {
+            let Door::Bound(socket) = door else { continue };
+            let addr = self.per_loop.then(|| socket.local_addr()).transpose()?;
+            let joins = addr.is_some() && addr == claimed;
+            if joins {
+                socket.set_reuse_port(true)?;
+            }
+            socket.listen(self.backlog)?;
+            if addr.is_some() && !joins {
+                socket.set_reuse_port(true)?;
+            }
+            claimed = addr;
+        }
         Ok(())
     }
 

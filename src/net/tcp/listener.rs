@@ -90,9 +90,13 @@ impl TcpListener {
     /// A single listener is the better choice unless accepting itself is the bottleneck: the kernel spreads by hash, not
     /// by load.
     ///
+    /// On Linux the address is the group's alone, as with [`bind`](Self::bind): a second server on it is refused. To have several
+    /// processes share it, say so with [`reuse_port`](TcpListenerBuilder::reuse_port).
+    ///
     /// # Errors
     ///
-    /// The one of the last address that was tried, or of looking up the name.
+    /// The one of the last address that was tried, or of looking up the name. If the address is taken, that shows here, or when
+    /// the first part listens.
     ///
     /// # Panics
     ///
@@ -102,8 +106,7 @@ impl TcpListener {
     ///
     /// See [`PerLoopListeners`].
     pub async fn bind_per_loop(addr: impl ToSocketAddrs) -> io::Result<PerLoopListeners> {
-        let loops = crate::runtime::RuntimeHandle::current().loops().len();
-        first_to_succeed(addr, |addr| ready(PerLoopListeners::bind(addr, loops))).await
+        Self::builder().bind_per_loop(addr).await
     }
 
     /// Waits for a connection and returns it with the peer's address.
@@ -315,6 +318,30 @@ impl TcpListenerBuilder {
     /// See [`TcpListenerBuilder`].
     pub async fn bind(self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         first_to_succeed(addr, |addr| ready(self.bound(addr).and_then(|socket| self.listen(socket)))).await
+    }
+
+    /// As [`TcpListener::bind_per_loop`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # epicycle::run(async {
+    /// let parts = epicycle::net::TcpListener::builder().backlog(4096).bind_per_loop("127.0.0.1:0").await?;
+    /// assert_eq!(parts.into_iter().len(), epicycle::RuntimeHandle::current().loops().len());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn bind_per_loop(self, addr: impl ToSocketAddrs) -> io::Result<PerLoopListeners> {
+        let loops = crate::runtime::RuntimeHandle::current().loops().len();
+        first_to_succeed(addr, |addr| ready(PerLoopListeners::bind(&self, addr, loops))).await
     }
 
     /// A socket that is bound but does not listen yet.

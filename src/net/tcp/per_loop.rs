@@ -1,16 +1,27 @@
 //! [`PerLoopListeners`]: one listening socket per loop, all on one address.
 //!
 //! *Invariant*: a socket takes part in the kernel's spreading from `listen` on; so a part that nobody listens on gets no
-//! connections that would then wait for ever. *Threads*: parts travel to the loops that use them.
-//! *Ordering*: owner-only, none.
+//! connections that would then wait for ever.
+//!
+//! On Linux the group claims its address: its sockets are bound without `SO_REUSEPORT`, which Linux allows as long as none of them
+//! listens. The first to listen does so without, too, which the kernel grants to one socket only; then that gets the option, and
+//! the others, with the option, may join it. So of two groups one is refused, whatever the order of their steps. Elsewhere
+//! `SO_REUSEPORT` has to be set before binding, and cannot be told from anybody else's.
+//!
+//! *Threads*: parts travel to the loops that use them. *Ordering*: the lock of the claim.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::vec;
 
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 use super::{TcpListener, TcpListenerBuilder};
+use crate::primitive::Mutex;
+
+/// Whether sockets may be bound together without `SO_REUSEPORT`, and be given that later.
+const CLAIMS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// One socket per loop of a runtime, all bound to one address. From [`TcpListener::bind_per_loop`].
 ///
@@ -49,14 +60,18 @@ pub struct PerLoopListeners {
 }
 
 impl PerLoopListeners {
-    pub(super) fn bind(addr: SocketAddr, loops: usize) -> io::Result<Self> {
-        let options = TcpListener::builder().reuse_port(true);
-        let first = options.bound(addr)?;
+    pub(super) fn bind(options: &TcpListenerBuilder, addr: SocketAddr, loops: usize) -> io::Result<Self> {
+        let options = if CLAIMS { options.clone() } else { options.clone().reuse_port(true) };
+        let claimed = Arc::new(Mutex::new(false));
+        let part = |addr| {
+            let socket = options.bound(addr)?;
+            io::Result::Ok(ListenerPart { socket, options: options.clone(), claimed: claimed.clone() })
+        };
+        let mut parts = vec![part(addr)?];
         // The first one may have been given a port by the system.
-        let addr = first.local_addr()?.as_socket().unwrap_or(addr);
-        let mut parts = vec![ListenerPart { socket: first, options: options.clone() }];
+        let addr = parts[0].socket.local_addr()?.as_socket().unwrap_or(addr);
         while parts.len() < loops {
-            parts.push(ListenerPart { socket: options.bound(addr)?, options: options.clone() });
+            parts.push(part(addr)?);
         }
         Ok(Self { addr, parts })
     }
@@ -95,6 +110,8 @@ impl IntoIterator for PerLoopListeners {
 pub struct ListenerPart {
     socket: Socket,
     options: TcpListenerBuilder,
+    /// The first of the group listens.
+    claimed: Arc<Mutex<bool>>,
 }
 
 impl ListenerPart {
@@ -102,7 +119,7 @@ impl ListenerPart {
     ///
     /// # Errors
     ///
-    /// Those of `listen`, and of the selector.
+    /// Those of `listen`, and of the selector. `AddrInUse` if another server has listened on the address in the meantime.
     ///
     /// # Panics
     ///
@@ -122,6 +139,15 @@ impl ListenerPart {
     /// ```
     #[track_caller]
     pub fn listen(self) -> io::Result<TcpListener> {
-        self.options.listen(self.socket)
+        let mut claimed = self.claimed.lock();
+        if *claimed {
+            self.socket.set_reuse_port(true)?;
+        }
+        let listener = self.options.listen(self.socket)?;
+        if !*claimed {
+            SockRef::from(&listener).set_reuse_port(true)?;
+            *claimed = true;
+        }
+        Ok(listener)
     }
 }
