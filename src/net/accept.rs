@@ -156,7 +156,7 @@ mod tests {
 
     /// Accepting as it is, but for the first attempts, which fail.
     fn failing(errors: &[Errno]) -> impl FnMut(&TcpListener) -> io::Result<TcpStream> {
-        let mut errors = errors.to_vec().into_iter();
+        let mut errors = errors.iter().copied();
         move |listener| match errors.next() {
             Some(error) => Err(error.into()),
             None => listener.accept().map(|(stream, _)| stream),
