@@ -868,6 +868,54 @@ common::flavours! {
         });
     }
 
+    fn s2_sendfile_sends_a_part_of_a_file_or_all_of_it(rt: Runtime) {
+        let path = SocketPath::new();
+        let content: Arc<Vec<u8>> = Arc::new((0..3_000_000u32).map(|n| (n % 251) as u8).collect());
+        std::fs::write(&path.0, &*content).unwrap();
+        let mut file = std::fs::File::open(&path.0).unwrap();
+        rt.block_on(async {
+            let cases = [(0, None), (1000, None), (17, Some(2_000_000)), (2_999_000, Some(5000)), (3_000_000, None), (9_000_000, Some(1)), (5, Some(0))];
+            for (offset, count) in cases {
+                let (client, mut server) = tcp_pair().await;
+                let reading = spawn(async move { let mut all = Vec::new(); server.read_to_end(&mut all).await.unwrap(); all });
+                let sent = client.sendfile(&file, offset, count).await.unwrap();
+                drop(client);
+                let from = content.len().min(offset as usize);
+                let to = content.len().min(from.saturating_add(count.map_or(usize::MAX, |count| count as usize)));
+                assert_eq!(sent as usize, to - from);
+                assert!(reading.await.unwrap() == content[from..to]);
+            }
+            // Over a Unix socket; and one that is gone is an error.
+            let (a, mut b) = UnixStream::pair().unwrap();
+            assert_eq!(a.sendfile(&file, 3, Some(4)).await.unwrap(), 4);
+            let mut four = [0; 4];
+            b.read_exact(&mut four).await.unwrap();
+            assert_eq!(four, content[3..7]);
+            drop(b);
+            assert_eq!(a.sendfile(&file, 0, None).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+            // What has no positions can be sent neither way.
+            let (a, _b) = UnixStream::pair().unwrap();
+            let (pipe, _writer) = std::io::pipe().unwrap();
+            assert!(a.sendfile(&std::os::fd::OwnedFd::from(pipe).into(), 0, None).await.is_err());
+        });
+        assert_eq!(std::io::Seek::stream_position(&mut file).unwrap(), 0, "the file's own position is as it was");
+    }
+
+    fn s2_sendfile_goes_on_beside_others_and_waits_for_a_slow_reader(rt: Runtime) {
+        let path = SocketPath::new();
+        std::fs::write(&path.0, vec![7; 8_000_000]).unwrap();
+        let file = std::fs::File::open(&path.0).unwrap();
+        rt.block_on(async {
+            let (client, mut server) = tcp_pair().await;
+            let sending = spawn(async move { client.sendfile(&file, 0, None).await.unwrap() });
+            sleep(5 * MS).await;
+            assert!(!sending.done(), "the buffers are full, and nobody reads");
+            let mut all = Vec::new();
+            server.read_to_end(&mut all).await.unwrap();
+            assert_eq!((sending.await.unwrap(), all.len()), (8_000_000, 8_000_000));
+        });
+    }
+
     fn per_loop_listeners_have_their_address_alone(rt: Runtime) {
         rt.block_on(async {
             let mine = TcpListener::bind_per_loop(LOCAL).await.unwrap();

@@ -531,7 +531,7 @@ fn n82_a_reaper_that_cannot_wait_burns_no_cpu_and_says_so_once() {
         eventually("the reaper waits", sleeps);
         // poll() refuses to look at more descriptors than the process may have.
         let limits = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(3), ..limits.clone() }).unwrap();
+        setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(3), ..limits }).unwrap();
         drop(last);
         thread::sleep(400 * MS);
         handles[0].kill().unwrap();

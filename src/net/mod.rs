@@ -11,6 +11,7 @@
 //! | `sock_accept` | `TcpListener` | [`TcpListener`], [`UnixListener`] |
 //! | `open_connection`, `start_server` | - | [`crate::streams`], on top of these |
 //! | `create_datagram_endpoint` | `UdpSocket` | [`UdpSocket`], [`UnixDatagram`]: bound, and connected if it has a remote address |
+//! | `sock_sendfile` | - | [`TcpStream::sendfile`], [`UnixStream::sendfile`] |
 //! | `getaddrinfo` | `lookup_host` | [`lookup_host`], [`ToSocketAddrs`] |
 //! | `getnameinfo` | - | `getnameinfo`, with the feature of that name |
 //! | `add_reader`, `add_writer` | `AsyncFd` | [`Async`]; also [`EventLoop::add_reader`](crate::EventLoop::add_reader) |
@@ -35,6 +36,7 @@ mod addr;
 mod name;
 
 mod accept;
+mod sendfile;
 mod split;
 
 mod tcp;
@@ -366,6 +368,47 @@ macro_rules! stream_methods {
             /// ```
             pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
                 self.io.try_io(Interest::WRITABLE, |mut io| io.write_vectored(bufs))
+            }
+
+            /// Sends `count` bytes of `file` from `offset` on, or all to its end. Returns how many that were: fewer than `count`
+            /// if the file ends before.
+            ///
+            /// The kernel moves them itself (`sendfile`) where it does so, on Linux for regular files; else they are read on the
+            /// executor and written. The file's own position is neither used nor moved. What is not in the system's cache is
+            /// read from the disk meanwhile, which keeps this loop waiting as long as a read would.
+            ///
+            /// Of a [`StreamWriter`](crate::streams::StreamWriter) flush what is buffered first, then use its
+            /// [`socket`](crate::streams::StreamWriter::socket).
+            ///
+            /// Counterpart: asyncio's `loop.sock_sendfile` and `loop.sendfile`, with their fallback.
+            ///
+            /// # Errors
+            ///
+            /// Those of reading, and of writing to a socket.
+            ///
+            /// # Panics
+            ///
+            /// Outside of a runtime, where the kernel does not do it.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("use epicycle::net::", stringify!($stream), ";")]
+            /// use std::fs::File;
+            ///
+            /// # epicycle::run(async {
+            #[doc = $example]
+            /// let file = File::open("Cargo.toml")?;
+            /// assert_eq!(socket.sendfile(&file, 1, Some(7)).await?, 7);
+            /// # Ok::<(), std::io::Error>(())
+            /// # }).unwrap();
+            /// ```
+            ///
+            /// # Cancel safety
+            ///
+            /// Not cancel safe: if the future is dropped, how much was sent is not known.
+            pub async fn sendfile(&self, file: &std::fs::File, offset: u64, count: Option<u64>) -> io::Result<u64> {
+                crate::net::sendfile::sendfile(&self.io, file, offset, count).await
             }
 
             /// Ends one direction, or both. After writing has been ended, the peer reads to the end.
