@@ -790,7 +790,9 @@ common::flavours! {
                 for _ in 0..100 {
                     barrier.blocking_wait().unwrap();
                     *mutex.blocking_lock() += 1;
-                    let _permit = semaphore.blocking_acquire();
+                    drop(semaphore.blocking_acquire());
+                    drop(semaphore.clone().blocking_acquire_owned());
+                    let _permits = semaphore.blocking_acquire_many(1);
                     *mutex.clone().blocking_lock_owned() += 1;
                 }
             })
@@ -846,6 +848,8 @@ common::flavours! {
             panics_with("`lock_owned().await`", || drop(mutex.clone().blocking_lock_owned()));
             panics_with("`wait().await`", || Event::new().blocking_wait());
             panics_with("`acquire().await`", || drop(Semaphore::new(1).blocking_acquire()));
+            panics_with("`acquire_many(..).await`", || drop(Semaphore::new(2).blocking_acquire_many(2)));
+            panics_with("`acquire_owned().await`", || drop(Arc::new(Semaphore::new(1)).blocking_acquire_owned()));
             panics_with("`wait().await`", || Barrier::new(1).blocking_wait());
             panics_with("`wait(guard).await`", || drop(condition.blocking_wait(other.try_lock().unwrap())));
             panics_with("`wait_for(..).await`", || drop(condition.blocking_wait_for(other.try_lock().unwrap(), |()| true)));

@@ -213,6 +213,40 @@ impl Semaphore {
         blocking::block_on("Semaphore::blocking_acquire", "acquire().await", self.acquire())
     }
 
+    /// As [`blocking_acquire`](Self::blocking_acquire), for `count` permits at once.
+    ///
+    /// # Panics
+    ///
+    /// As there; and if a [bounded](Self::bounded) semaphore can never have as many.
+    ///
+    /// ```
+    /// let semaphore = epicycle::sync::Semaphore::new(3);
+    /// assert_eq!(semaphore.blocking_acquire_many(2).count(), 2);
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_many(&self, count: usize) -> SemaphorePermit<'_> {
+        blocking::block_on("Semaphore::blocking_acquire_many", "acquire_many(..).await", self.acquire_many(count))
+    }
+
+    /// As [`blocking_acquire`](Self::blocking_acquire), with a permit that keeps the semaphore alive and borrows nothing.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let semaphore = Arc::new(epicycle::sync::Semaphore::new(1));
+    /// let permit = semaphore.clone().blocking_acquire_owned();
+    /// std::thread::spawn(move || drop(permit)).join().unwrap();
+    /// assert_eq!(semaphore.available_permits(), 1);
+    /// ```
+    #[track_caller]
+    pub fn blocking_acquire_owned(self: Arc<Self>) -> OwnedSemaphorePermit {
+        blocking::block_on("Semaphore::blocking_acquire_owned", "acquire_owned().await", self.acquire_owned())
+    }
+
     /// Makes `count` new permits, for those who wait first. asyncio's `release()` by somebody who has not acquired.
     ///
     /// # Errors
