@@ -64,7 +64,9 @@ enum Stage {
 
 /// How far a look under the lock got.
 enum Step<T> {
+    /// Without having waited.
     Done(T),
+    Given(T),
     Waiting,
     /// To wait, a waker has to be left, which is cloned outside the lock.
     NeedsWaker,
@@ -101,7 +103,8 @@ impl<'a, N: Need> Wait<'a, N> {
     ) -> Step<N::Output> {
         let Some(key) = &self.key else {
             if let Some(output) = self.need.arrive(state, wakers) {
-                return Step::Done(output);
+                // It may have come while a waker was cloned, which was told as waiting.
+                return if spare.is_none() { Step::Done(output) } else { Step::Given(output) };
             }
             let Some(waker) = spare.take() else { return Step::NeedsWaker };
             self.key = Some(N::lot(state).enter(self.need.request(), waker));
@@ -122,7 +125,7 @@ impl<'a, N: Need> Wait<'a, N> {
         }
         let key = self.key.take().expect("looked at above");
         match N::lot(state).leave(key) {
-            Left::Chosen(grant) => Step::Done(self.need.collect(state, grant, wakers)),
+            Left::Chosen(grant) => Step::Given(self.need.collect(state, grant, wakers)),
             Left::Waiting(_) => unreachable!("it was chosen above"),
         }
     }
@@ -145,9 +148,7 @@ impl<N: Need> Future for Wait<'_, N> {
             // It would begin again, and take something that nobody asked for.
             Stage::Over => panic!("a future was polled after it had completed"),
         }
-        let mut spare = None;
-        let mut waited = this.key.is_some();
-        let mut told = false;
+        let (mut spare, mut asked) = (None, false);
         loop {
             let mut wakers = Wakers::default();
             let step = {
@@ -158,13 +159,16 @@ impl<N: Need> Future for Wait<'_, N> {
             let polled = match step {
                 Step::Done(output) => {
                     this.stage = Stage::Over;
-                    if waited && is_observed() {
-                        tell(|| Event::FutureResumed { task: try_id(), future: this.id() });
-                    }
+                    Poll::Ready(output)
+                }
+                Step::Given(output) => {
+                    this.stage = Stage::Over;
+                    tell(|| Event::FutureResumed { task: try_id(), future: this.id() });
                     Poll::Ready(output)
                 }
                 Step::Waiting => {
-                    if !told && is_observed() {
+                    // With a waker of its own it has been told.
+                    if !asked && is_observed() {
                         this.tell_blocking(false);
                     }
                     Poll::Pending
@@ -173,7 +177,7 @@ impl<N: Need> Future for Wait<'_, N> {
                     if is_observed() {
                         this.tell_blocking(true);
                     }
-                    (told, waited) = (true, true);
+                    asked = true;
                     spare = Some(cx.waker().clone());
                     continue;
                 }

@@ -308,9 +308,7 @@ impl<'a> Waiter<'a> {
             self.group.stop((!cancelled.is_of(&self.group.scope)).then_some(cancelled));
         }
     }
-}
 
-impl Waiter<'_> {
     /// Before a look that will find nothing, if nothing happens meanwhile: told before it can be woken.
     #[cold]
     fn tell_blocking(&mut self) {
