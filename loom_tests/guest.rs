@@ -9,7 +9,6 @@
 //! one guest is woken, though it may have ended meanwhile; a driving guest is not woken in its selector.
 
 use std::collections::VecDeque;
-use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize as StdUsize, Ordering::Relaxed};
 
 use loom::sync::Arc;
@@ -18,6 +17,7 @@ use loom::thread;
 use super::support::{Home, Hub, Tally, check, new_task};
 use crate::event_loop::Remote;
 use crate::event_loop::park::Seen;
+use crate::primitive::BiasedArc;
 use crate::scheduler::tenancy::{Queue, Tenancy};
 use crate::task::{Kind, Observer, Once, ReadyHandle, spawn_cell};
 
@@ -28,7 +28,7 @@ struct Runtime {
 }
 
 struct Guest {
-    remote: StdArc<Remote>,
+    remote: BiasedArc<Remote>,
     is_done: bool,
 }
 

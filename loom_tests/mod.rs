@@ -11,6 +11,7 @@
 mod fleet;
 mod support;
 
+mod biased_arc;
 mod biased_mutex;
 mod eaten_edge;
 mod guest;

@@ -22,6 +22,30 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS = 300
 
 BUGS = [
+    ("biased_arc", "the bias's end forgets what its owner counted", [
+        ("let change = local.cast_unsigned().wrapping_sub(BIAS);", "let change = (local * 0).cast_unsigned().wrapping_sub(BIAS);"),
+    ]),
+    ("biased_arc", "the bias does not end for its thread", [
+        ("        inner.owner.store(NOBODY, Ordering::Relaxed);\n", ""),
+    ]),
+    ("biased_arc", "others can bring the count to zero during a bias", [
+        ("const BIAS: u64 = 1 << 62;", "const BIAS: u64 = 0;"),
+    ]),
+    ("biased_arc", "giving up a reference releases nothing", [
+        ("if inner.shared.fetch_sub(1, Ordering::AcqRel) == 1 {", "if inner.shared.fetch_sub(1, Ordering::Acquire) == 1 {"),
+    ]),
+    ("biased_arc", "who gives up the last reference acquires nothing", [
+        ("if inner.shared.fetch_sub(1, Ordering::AcqRel) == 1 {", "if inner.shared.fetch_sub(1, Ordering::Release) == 1 {"),
+    ]),
+    ("biased_arc", "the bias's end releases nothing", [
+        ("if inner.shared.fetch_add(change, Ordering::AcqRel)", "if inner.shared.fetch_add(change, Ordering::Acquire)"),
+    ]),
+    ("biased_arc", "the bias's end acquires nothing", [
+        ("if inner.shared.fetch_add(change, Ordering::AcqRel)", "if inner.shared.fetch_add(change, Ordering::Release)"),
+    ]),
+    ("biased_arc", "the next owner does not acquire", [
+        (".fetch_update(Ordering::Acquire, Ordering::Relaxed,", ".fetch_update(Ordering::Relaxed, Ordering::Relaxed,"),
+    ]),
     ("biased_mutex", "the owner's fence is missing", [
         ("        asymmetric::light();\n", ""),
     ]),

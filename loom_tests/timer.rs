@@ -16,11 +16,12 @@ use super::support::{Signal, check};
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
 use crate::event_loop::{Remote, Timer};
+use crate::primitive::BiasedArc;
 
 /// A moment after all deadlines.
 const PAST_IT: u64 = NEVER - 1;
 
-fn remote() -> StdArc<Remote> {
+fn remote() -> BiasedArc<Remote> {
     Remote::new(0, false, None, crate::task::Observer::default()).expect("a selector")
 }
 

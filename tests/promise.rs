@@ -392,6 +392,18 @@ common::flavours! {
         let _ = flavour;
     }
 
+    fn n21_an_error_lost_off_the_loops_is_reported_as_well(flavour: common::Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();
+        let lose = || Promise::<u8>::new().set_exception("lost").unwrap();
+        rt.block_on(async { epicycle::run_in_executor(lose).await.unwrap() });
+        let entered = rt.handle().enter();
+        lose();
+        drop(entered);
+        assert_eq!(reports.all().len(), 2);
+        let _ = flavour;
+    }
+
     fn s0_14_s3_35_a_chain_carries_outcomes_down_and_cancellation_up(rt: Runtime) {
         rt.block_on(async {
             let pair = || {

@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -23,19 +22,22 @@ use super::timers::Timer;
 use super::turn::{EVENTS_LOOKING, EVENTS_PARKING};
 use super::watch::Watches;
 use crate::primitive::deque::Worker;
+use crate::primitive::{Bias, BiasedArc};
 use crate::task::{
     Builder, Event, Handle, Id, Kind, NewTask, Once, Outcome, ReadyHandle, Task, TimerHandle, spawn_cell,
     try_run_eagerly,
 };
 
 pub(crate) struct LoopCore {
-    pub(super) remote: Arc<Remote>,
+    pub(super) remote: BiasedArc<Remote>,
     /// Where its timers and watched descriptors live: its own remote, or for a guest that of a loop with a selector.
-    pub(super) devices: Arc<Remote>,
+    pub(super) devices: BiasedArc<Remote>,
     pub(super) ready: Ready,
     /// Which runtime this loop belongs to, as an address; 0 for a loop on its own.
     fleet: usize,
     pub(super) closed: Cell<bool>,
+    /// While the loop is not closed, its thread counts the references to `remote` without atomic operations.
+    bias: Cell<Option<Bias<Remote>>>,
     pub(super) stopping: Cell<bool>,
     /// The root future of `block_on` or `run_until_complete` was woken.
     pub(super) root_due: Cell<bool>,
@@ -57,23 +59,24 @@ pub(crate) struct LoopCore {
 }
 
 impl LoopCore {
-    pub(crate) fn new(remote: Arc<Remote>, stealable: Option<Worker<ReadyHandle>>, fleet: usize) -> Rc<Self> {
+    pub(crate) fn new(remote: BiasedArc<Remote>, stealable: Option<Worker<ReadyHandle>>, fleet: usize) -> Rc<Self> {
         Self::with_devices(remote.clone(), remote, stealable, fleet)
     }
 
     /// A guest: its handles run on this thread, its timers and descriptors are looked after by `devices`' loop.
-    pub(crate) fn new_guest(remote: Arc<Remote>, devices: Arc<Remote>, fleet: usize) -> Rc<Self> {
+    pub(crate) fn new_guest(remote: BiasedArc<Remote>, devices: BiasedArc<Remote>, fleet: usize) -> Rc<Self> {
         Self::with_devices(remote, devices, None, fleet)
     }
 
     fn with_devices(
-        remote: Arc<Remote>,
-        devices: Arc<Remote>,
+        remote: BiasedArc<Remote>,
+        devices: BiasedArc<Remote>,
         stealable: Option<Worker<ReadyHandle>>,
         fleet: usize,
     ) -> Rc<Self> {
         remote.take_over();
         Rc::new(Self {
+            bias: Cell::new(Some(BiasedArc::bias(&remote))),
             remote,
             devices,
             ready: Ready::new(stealable),
@@ -93,10 +96,10 @@ impl LoopCore {
         })
     }
 
-    pub(crate) fn remote(&self) -> &Arc<Remote> {
+    pub(crate) fn remote(&self) -> &BiasedArc<Remote> {
         &self.remote
     }
-    pub(super) fn devices(&self) -> &Arc<Remote> {
+    pub(super) fn devices(&self) -> &BiasedArc<Remote> {
         &self.devices
     }
     pub(crate) fn ready(&self) -> &Ready {
@@ -274,6 +277,7 @@ impl LoopCore {
     pub(crate) fn close(&self) {
         self.closed.set(true);
         self.remote.give_up();
+        drop(self.bias.take());
     }
 
     /// Cancels and drops everything pinned here, until nothing new appears. Returns what else was in the pinned FIFO. What can

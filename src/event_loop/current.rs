@@ -6,10 +6,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::Remote;
 use super::core::LoopCore;
+use crate::primitive::BiasedArc;
 use crate::task::{budget, context};
 
 thread_local! {
@@ -17,6 +17,7 @@ thread_local! {
 }
 
 /// Calls `f` with this thread's loop.
+#[inline]
 pub(crate) fn with<R>(f: impl FnOnce(Option<&Rc<LoopCore>>) -> R) -> R {
     let mut f = Some(f);
     let seen = CURRENT.try_with(|current| {
@@ -35,8 +36,8 @@ pub(crate) fn current() -> Option<Rc<LoopCore>> {
 }
 
 /// Whether this thread drives the loop that `remote` belongs to.
-pub(crate) fn is_on(remote: &Arc<Remote>) -> bool {
-    with(|current| current.is_some_and(|core| Arc::ptr_eq(core.remote(), remote)))
+pub(crate) fn is_on(remote: &BiasedArc<Remote>) -> bool {
+    with(|current| current.is_some_and(|core| BiasedArc::ptr_eq(core.remote(), remote)))
 }
 
 /// Makes `core` this thread's loop until the guard goes.

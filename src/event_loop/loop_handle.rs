@@ -4,9 +4,9 @@
 
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::remote::{PinnedHome, Remote};
+use crate::primitive::BiasedArc;
 use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
 
 /// One loop, for any thread: posts callbacks and builds `!Send` tasks there.
@@ -32,11 +32,11 @@ use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
 /// ```
 #[derive(Clone)]
 pub struct LoopHandle {
-    remote: Arc<Remote>,
+    remote: BiasedArc<Remote>,
 }
 
 impl LoopHandle {
-    pub(crate) fn new(remote: Arc<Remote>) -> Self {
+    pub(crate) fn new(remote: BiasedArc<Remote>) -> Self {
         Self { remote }
     }
 
@@ -111,7 +111,7 @@ impl fmt::Debug for LoopHandle {
 
 impl PartialEq for LoopHandle {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.remote, &other.remote)
+        BiasedArc::ptr_eq(&self.remote, &other.remote)
     }
 }
 

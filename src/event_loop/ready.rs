@@ -43,6 +43,7 @@ impl Ready {
         self.pinned.borrow_mut().push_back(handle);
     }
 
+    #[inline]
     pub(crate) fn push_stealable(&self, handle: ReadyHandle) {
         match &*self.stealable.borrow() {
             Some(queue) => queue.push(handle),

@@ -16,10 +16,11 @@ use mio::Token;
 use super::readiness::{Direction, Readiness, ReadyEvent, ReadyFuture};
 use super::selector::Trigger;
 use super::{Remote, poll_proceed};
+use crate::primitive::BiasedArc;
 use crate::task::{Event, FutureId, is_observed, try_id};
 
 pub(crate) struct Registration {
-    home: Arc<Remote>,
+    home: BiasedArc<Remote>,
     fd: RawFd,
     token: Token,
     readiness: Arc<Readiness>,
@@ -30,7 +31,7 @@ impl Registration {
     ///
     /// # Errors
     /// The kernel's, for a descriptor that cannot be polled or is registered there already; or the loop is closed.
-    pub(crate) fn new(home: Arc<Remote>, fd: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn new(home: BiasedArc<Remote>, fd: BorrowedFd<'_>) -> io::Result<Self> {
         let (token, readiness) = home.selector().register(fd, Trigger::Edge)?;
         Ok(Self { home, fd: fd.as_raw_fd(), token, readiness })
     }

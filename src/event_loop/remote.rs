@@ -5,7 +5,6 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Waker;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use super::selector::Selector;
 use super::stats::Stats;
 use super::timers::Timers;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::primitive::{CachePadded, Mutex};
+use crate::primitive::{BiasedArc, CachePadded, Mutex};
 use crate::task::{
     Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Witness,
     catch, discard, drop_payload, launch, report_to,
@@ -46,7 +45,7 @@ pub(crate) struct Remote {
     /// A guest's own thread, which does not sleep in a selector.
     guest: Option<Thread>,
     /// The loop that a guest's thread drives as well, and in whose selector it sleeps.
-    carrier: Mutex<Option<Arc<Remote>>>,
+    carrier: Mutex<Option<BiasedArc<Remote>>>,
 }
 
 impl Remote {
@@ -55,12 +54,12 @@ impl Remote {
         absent: bool,
         handler: ExceptionHandler,
         observer: Observer,
-    ) -> io::Result<Arc<Self>> {
+    ) -> io::Result<BiasedArc<Self>> {
         Self::build(index, absent, handler, observer, None)
     }
 
     /// The remote half of a guest: a thread inside `block_on` that drives no loop.
-    pub(crate) fn new_guest(handler: ExceptionHandler, observer: Observer) -> io::Result<Arc<Self>> {
+    pub(crate) fn new_guest(handler: ExceptionHandler, observer: Observer) -> io::Result<BiasedArc<Self>> {
         Self::build(usize::MAX, false, handler, observer, Some(std::thread::current()))
     }
 
@@ -70,8 +69,8 @@ impl Remote {
         handler: ExceptionHandler,
         observer: Observer,
         guest: Option<Thread>,
-    ) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+    ) -> io::Result<BiasedArc<Self>> {
+        Ok(BiasedArc::new(Self {
             index,
             parker: CachePadded::new(Parker::new(absent)),
             stats: CachePadded::default(),
@@ -212,7 +211,7 @@ impl Remote {
         self.has_peers.store(has_peers, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_carrier(&self, carrier: Option<Arc<Remote>>) {
+    pub(crate) fn set_carrier(&self, carrier: Option<BiasedArc<Remote>>) {
         *self.carrier.lock() = carrier;
     }
 
@@ -272,11 +271,12 @@ impl Unblock for Remote {
 
 /// The scheduler of what is pinned to a loop.
 pub(crate) struct PinnedHome {
-    remote: Arc<Remote>,
+    remote: BiasedArc<Remote>,
 }
 
 impl PinnedHome {
-    pub(crate) fn new(remote: Arc<Remote>) -> Self {
+    #[inline]
+    pub(crate) fn new(remote: BiasedArc<Remote>) -> Self {
         Self { remote }
     }
 }
@@ -284,19 +284,21 @@ impl PinnedHome {
 /// A queue, and what keeps it.
 pub(crate) enum Target {
     Own(Rc<LoopCore>),
-    Other(Arc<Remote>),
+    Other(BiasedArc<Remote>),
 }
 
 impl Schedule for PinnedHome {
     type Target = Target;
 
+    #[inline]
     fn target(&self) -> Target {
         current::with(|current| match current {
-            Some(core) if Arc::ptr_eq(core.remote(), &self.remote) => Target::Own(core.clone()),
+            Some(core) if BiasedArc::ptr_eq(core.remote(), &self.remote) => Target::Own(core.clone()),
             _ => Target::Other(self.remote.clone()),
         })
     }
 
+    #[inline]
     fn push(target: Target, handle: ReadyHandle) {
         match target {
             Target::Own(core) => core.ready().push_pinned(handle),
@@ -304,10 +306,12 @@ impl Schedule for PinnedHome {
         }
     }
 
+    #[inline]
     fn is_home(&self) -> bool {
         current::is_on(&self.remote)
     }
 
+    #[inline]
     fn live(&self) -> Option<&LiveList> {
         Some(&self.remote.pinned)
     }

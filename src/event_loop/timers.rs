@@ -8,7 +8,6 @@
 //! lock's. `next` is a hint for peers; a loop that parks reads the heap after SleepFence, and who arms from another thread
 //! fences after, so one sees the other (`park.rs`).
 
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -16,8 +15,8 @@ use slab::Slab;
 
 use super::clock::{self, NEVER};
 use super::{Remote, current};
-use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicU64, Ordering};
+use crate::primitive::{BiasedArc, Mutex};
 use crate::task::{Event, FutureId, Observer, try_id};
 
 /// Children per node: four share a cache line or two, and the heap is half as deep as a binary one.
@@ -208,19 +207,19 @@ impl Timers {
 
 /// One armed deadline. Dropping it cancels.
 pub(crate) struct Timer {
-    home: Arc<Remote>,
+    home: BiasedArc<Remote>,
     slot: u32,
     sequence: u64,
 }
 
 impl Timer {
     /// Arms `waker` for `deadline` on `home`; on a closed loop it is woken at once.
-    pub(crate) fn arm(home: Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
+    pub(crate) fn arm(home: BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
         Self::arm_told(home, deadline, waker, |timers, number| timers.tell_armed(number, deadline))
     }
 
     /// The same for a future that a task polls, which is going to wait for it.
-    pub(crate) fn arm_awaited(home: Arc<Remote>, deadline: Instant, waker: Waker) -> Self {
+    pub(crate) fn arm_awaited(home: BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
         Self::arm_told(home, deadline, waker, |timers, number| {
             let (task, future) = (try_id(), FutureId::of_timer(number));
             timers.observer.tell(|| Event::FutureCreated { future });
@@ -231,7 +230,7 @@ impl Timer {
     }
 
     /// `tell` is called before the timer can fire, if there is anybody to be told.
-    fn arm_told(home: Arc<Remote>, deadline: Instant, waker: Waker, tell: impl FnOnce(&Timers, u64)) -> Self {
+    fn arm_told(home: BiasedArc<Remote>, deadline: Instant, waker: Waker, tell: impl FnOnce(&Timers, u64)) -> Self {
         let deadline = clock::nanos(deadline);
         let timers = home.timers();
         let mut heap = timers.heap.lock();

@@ -20,6 +20,9 @@ pub(crate) use model::{
     MODELLED, Mutex, MutexGuard, UnsafeCell, asymmetric, atomic, deque, give_way, thread_local, thread_token,
 };
 
+mod biased_arc;
+pub(crate) use biased_arc::{Bias, BiasedArc};
+
 mod biased_mutex;
 pub(crate) use biased_mutex::BiasedMutex;
 

@@ -6,13 +6,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::metrics::{self, Metrics};
 use super::shutdown_executor::ShutdownExecutor;
 use super::tree;
 use crate::event_loop::LoopHandle;
+use crate::primitive::BiasedArc;
 use crate::scheduler::{self, Anchor, Executor, Missing};
 use crate::task::{Handle, Task, TaskInfo};
 
@@ -29,15 +29,15 @@ use crate::task::{Handle, Task, TaskInfo};
 /// ```
 #[derive(Clone)]
 pub struct RuntimeHandle {
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
 }
 
 impl RuntimeHandle {
-    pub(super) fn new(anchor: Arc<Anchor>) -> Self {
+    pub(super) fn new(anchor: BiasedArc<Anchor>) -> Self {
         Self { anchor }
     }
 
-    pub(super) fn anchor(&self) -> &Arc<Anchor> {
+    pub(super) fn anchor(&self) -> &BiasedArc<Anchor> {
         &self.anchor
     }
 

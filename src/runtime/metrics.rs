@@ -3,10 +3,10 @@
 //! *Invariant.* Reading them disturbs nobody: counters are relaxed loads; depths take short locks. *Threads.* Any.
 //! *Ordering.* None: each figure is true of some recent moment, not all of the same one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event_loop::{Remote, clock, current};
+use crate::primitive::BiasedArc;
 use crate::scheduler::Shared;
 
 /// A runtime's figures. See [`Runtime::metrics`](crate::Runtime::metrics).
@@ -89,7 +89,7 @@ pub struct LoopMetrics {
 fn ready_depth(shared: &Shared, index: usize) -> usize {
     let remote = &shared.remotes[index];
     current::with(|core| match core {
-        Some(core) if Arc::ptr_eq(core.remote(), remote) => core.ready().len(),
+        Some(core) if BiasedArc::ptr_eq(core.remote(), remote) => core.ready().len(),
         _ => remote.stats().ready_depth.get() as usize,
     })
 }

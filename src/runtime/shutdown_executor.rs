@@ -5,18 +5,18 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::Timer;
+use crate::primitive::BiasedArc;
 use crate::scheduler::{self, Anchor};
 use crate::task::ErrorContext;
 
 /// The future of [`RuntimeHandle::shutdown_default_executor`](crate::RuntimeHandle::shutdown_default_executor).
 #[must_use = "futures do nothing unless awaited"]
 pub struct ShutdownExecutor {
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     timeout: Option<Duration>,
     /// From the first poll on.
     deadline: Option<Instant>,
@@ -24,7 +24,7 @@ pub struct ShutdownExecutor {
 }
 
 impl ShutdownExecutor {
-    pub(super) fn new(anchor: Arc<Anchor>, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(anchor: BiasedArc<Anchor>, timeout: Option<Duration>) -> Self {
         Self { anchor, timeout, deadline: None, timer: None }
     }
 

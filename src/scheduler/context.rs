@@ -8,10 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::shared::{Anchor, Shared};
+use crate::primitive::BiasedArc;
 
 struct Entry {
     number: u64,
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     /// The thread works for the runtime: it drives a loop, visits in `block_on`, or runs a job. Else a user entered a handle.
     works: bool,
 }
@@ -31,12 +32,14 @@ pub(crate) enum Missing {
 }
 
 /// The innermost runtime entered on this thread.
-pub(crate) fn try_current() -> Result<Arc<Anchor>, Missing> {
+#[inline]
+pub(crate) fn try_current() -> Result<BiasedArc<Anchor>, Missing> {
     with(|anchor| anchor.cloned()).ok_or(Missing::ThreadLocal)?.ok_or(Missing::Context)
 }
 
 /// Calls `f` with the innermost runtime; `None` if the thread is ending.
-pub(crate) fn with<R>(f: impl FnOnce(Option<&Arc<Anchor>>) -> R) -> Option<R> {
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(Option<&BiasedArc<Anchor>>) -> R) -> Option<R> {
     ENTRIES.try_with(|entries| f(entries.borrow().last().map(|entry| &entry.anchor))).ok()
 }
 
@@ -46,7 +49,7 @@ pub(crate) fn works_for(shared: &Arc<Shared>) -> bool {
     ENTRIES.try_with(|entries| entries.borrow().iter().any(works)).unwrap_or(false)
 }
 
-fn push(anchor: Arc<Anchor>, works: bool) -> u64 {
+fn push(anchor: BiasedArc<Anchor>, works: bool) -> u64 {
     let number = LAST_NUMBER.get() + 1;
     LAST_NUMBER.set(number);
     // On a thread that is ending there is no place for it: then its guard finds nothing to leave.
@@ -55,7 +58,7 @@ fn push(anchor: Arc<Anchor>, works: bool) -> u64 {
 }
 
 /// For the engine: this thread works for the runtime until the guard goes.
-pub(crate) fn work_for(anchor: Arc<Anchor>) -> Working {
+pub(crate) fn work_for(anchor: BiasedArc<Anchor>) -> Working {
     Working { number: push(anchor, true) }
 }
 
@@ -77,7 +80,7 @@ impl Drop for Working {
 }
 
 /// For the user: `spawn` and its like mean this runtime until the guard goes.
-pub(crate) fn enter(anchor: Arc<Anchor>) -> Entered {
+pub(crate) fn enter(anchor: BiasedArc<Anchor>) -> Entered {
     Entered { number: push(anchor, false) }
 }
 

@@ -22,6 +22,7 @@ use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{EventLoop, Idle, LoopCore, Remote, current};
+use crate::primitive::BiasedArc;
 use crate::task::context::{self as variables, Context as Variables};
 use crate::task::{ErrorContext, Event, Outcome, catch};
 
@@ -54,12 +55,14 @@ impl Drop for AbortOnPanic {
 
 // ---- background loops --------------------------------------------------------------------------------------------------
 
-/// The life of loop `anchor.index`, on its own thread.
-pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
+/// The life of the anchor's loop, on its own thread.
+pub(crate) fn run_background(anchor: BiasedArc<Anchor>, queue: Queue) {
     let _abort = AbortOnPanic::new();
     let shared = anchor.shared.clone();
-    let index = anchor.index;
-    let core = LoopCore::new(shared.remotes[index].clone(), queue, shared.fleet());
+    let remote = anchor.remote.clone().expect("the anchor of a loop");
+    let index = remote.index();
+    let core = LoopCore::new(remote, queue, shared.fleet());
+    let bias = BiasedArc::bias(&anchor);
     let in_runtime = context::work_for(anchor);
     let on_loop = current::enter(core.clone());
     shared.call_hook(&shared.options.on_thread_start, index);
@@ -76,6 +79,7 @@ pub(crate) fn run_background(anchor: Arc<Anchor>, queue: Queue) {
     shared.options.observer.tell(|| Event::RunStop { on: index });
     shared.call_hook(&shared.options.on_thread_stop, index);
     drop(in_runtime);
+    drop(bias);
 }
 
 /// Ends a loop for good: cancels and drops all that is alive or queued here. What other loops hold of this loop's tasks
@@ -169,7 +173,11 @@ impl<F: Future> Root<'_, F> {
 
 /// Runs `future` on this thread, driving loop 0 meanwhile if nobody else does.
 #[track_caller]
-pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'static Location<'static>) -> F::Output {
+pub(crate) fn block_on<F: Future>(
+    anchor: &BiasedArc<Anchor>,
+    future: F,
+    location: &'static Location<'static>,
+) -> F::Output {
     if current::current().is_some() {
         panic_nested();
     }
@@ -194,7 +202,7 @@ pub(crate) fn block_on<F: Future>(anchor: &Arc<Anchor>, future: F, location: &'s
 /// The runtime has ended, but a future still has its caller's thread: a loop of its own serves its sleeps. What it gives to the
 /// runtime is cancelled.
 #[cold]
-fn finish_alone<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>) {
+fn finish_alone<F: Future>(anchor: &BiasedArc<Anchor>, root: &mut Root<'_, F>) {
     let _in_runtime = context::work_for(anchor.clone());
     let to_end = std::future::poll_fn(|cx| if root.poll(cx.waker()) { Poll::Ready(()) } else { Poll::Pending });
     match EventLoop::new() {
@@ -216,11 +224,18 @@ fn panic_nested() -> ! {
 }
 
 /// Drives loop 0 until the root is done or the runtime closes.
-fn drive<F: Future>(anchor: &Arc<Anchor>, queue: Queue, root: &mut Root<'_, F>, location: &'static Location<'static>) {
+fn drive<F: Future>(
+    anchor: &BiasedArc<Anchor>,
+    queue: Queue,
+    root: &mut Root<'_, F>,
+    location: &'static Location<'static>,
+) {
     let _abort = AbortOnPanic::new();
     let shared = &anchor.shared;
     let (core, worker) = enter_loop_0(shared, queue);
-    let in_runtime = context::work_for(Anchor::new(shared, 0));
+    let anchor = Anchor::new(shared, 0);
+    let _bias = BiasedArc::bias(&anchor);
+    let in_runtime = context::work_for(anchor);
     let on_loop = current::enter(core.clone());
     let observer = &shared.options.observer;
     observer.tell(|| Event::RunStart { on: 0 });
@@ -351,7 +366,7 @@ fn give_to_custodian(shared: &Shared, remote: &Remote) {
 
 /// Runs the root on a private loop for pinned work, while another thread drives loop 0; takes loop 0 over when that thread
 /// leaves.
-fn visit<F: Future>(anchor: &Arc<Anchor>, root: &mut Root<'_, F>, location: &'static Location<'static>) {
+fn visit<F: Future>(anchor: &BiasedArc<Anchor>, root: &mut Root<'_, F>, location: &'static Location<'static>) {
     let _abort = AbortOnPanic::new();
     let shared = &anchor.shared;
     let remote = match Remote::new_guest(shared.options.exception_handler.clone(), shared.options.observer.clone()) {

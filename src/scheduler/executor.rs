@@ -7,7 +7,6 @@
 //! *Threads.* Any may submit. Jobs run under no lock. *Ordering.* The lock's.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::context;
 use super::shared::{Anchor, OUTSIDE};
+use crate::primitive::BiasedArc;
 use crate::task::{ErrorContext, Event, LiveList, Observer, ReadyHandle, catch};
 
 /// What awaiting a job says that came too late; asyncio's words.
@@ -69,7 +69,7 @@ impl Pool {
     }
 
     /// Queues a job. After shutdown it is refused, which cancels it.
-    pub(super) fn submit(&self, anchor: &Arc<Anchor>, job: ReadyHandle) {
+    pub(super) fn submit(&self, anchor: &BiasedArc<Anchor>, job: ReadyHandle) {
         let mut inner = self.inner.lock();
         if inner.refuses {
             drop(inner);
@@ -89,7 +89,7 @@ impl Pool {
         }
     }
 
-    fn start_thread(&self, anchor: &Arc<Anchor>, id: u64) {
+    fn start_thread(&self, anchor: &BiasedArc<Anchor>, id: u64) {
         let options = &anchor.shared.options;
         // A name is not worth losing the job for.
         let name = catch(|| (options.thread_name)()).unwrap_or_else(|_| "epicycle".into());
@@ -121,7 +121,7 @@ impl Pool {
         }
     }
 
-    fn run_thread(&self, anchor: &Arc<Anchor>, id: u64) {
+    fn run_thread(&self, anchor: &BiasedArc<Anchor>, id: u64) {
         let entered = context::work_for(anchor.clone());
         while let Some(job) = self.next_job(id, anchor.shared.options.executor_keep_alive) {
             let observer = &anchor.shared.options.observer;

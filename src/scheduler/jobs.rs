@@ -5,11 +5,11 @@
 //! another one are its own business. *Threads.* Any. *Ordering.* `executor.rs`.
 
 use std::panic::Location;
-use std::sync::Arc;
 
 use super::context;
 use super::executor::SHUT_DOWN;
 use super::shared::{Anchor, OUTSIDE, StealableHome};
+use crate::primitive::BiasedArc;
 use crate::task::{
     Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, Task, catch, drop_payload,
     launch, spawn_cell,
@@ -58,19 +58,19 @@ impl<F: Fn(Job) + Send + Sync + 'static> Executor for F {
 
 /// The scheduler of executor jobs.
 struct JobHome {
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     /// It is in the pool's list of foreign jobs.
     listed: bool,
 }
 
 impl Schedule for JobHome {
-    type Target = Arc<Anchor>;
+    type Target = BiasedArc<Anchor>;
 
-    fn target(&self) -> Arc<Anchor> {
+    fn target(&self) -> BiasedArc<Anchor> {
         self.anchor.clone()
     }
 
-    fn push(anchor: Arc<Anchor>, handle: ReadyHandle) {
+    fn push(anchor: BiasedArc<Anchor>, handle: ReadyHandle) {
         anchor.shared.executor.submit(&anchor, handle);
     }
 
@@ -101,7 +101,7 @@ fn new_job(location: &'static Location<'static>) -> NewTask {
 
 /// Runs `job` on the default executor of `anchor`'s runtime.
 pub(crate) fn run_in_executor_of<T: Send + 'static>(
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
 ) -> Task<T> {
@@ -113,7 +113,7 @@ pub(crate) fn run_in_executor_of<T: Send + 'static>(
 
 /// Runs `job` on an executor of the user's.
 pub(crate) fn run_in_executor_on_of<T: Send + 'static>(
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     executor: &(impl Executor + ?Sized),
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
@@ -122,7 +122,7 @@ pub(crate) fn run_in_executor_on_of<T: Send + 'static>(
 }
 
 fn hand_over<T: Send + 'static>(
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     executor: &(impl Executor + ?Sized),
     listed: bool,
     job: impl FnOnce() -> T + Send + 'static,
@@ -149,7 +149,7 @@ fn hand_over<T: Send + 'static>(
 /// A job on its way through a user's executor.
 struct Foreign {
     handle: Option<ReadyHandle>,
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
 }
 
 impl Foreign {

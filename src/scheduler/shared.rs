@@ -1,7 +1,7 @@
 //! What the loops of one runtime share, and how a stealable task finds its queue.
 //!
 //! *Invariant.* Read-mostly but for the injector and the idle word. A task refers to its birth loop's [`Anchor`], not to
-//! `Shared` itself, so that spawning on different loops counts references on different cache lines.
+//! `Shared` itself, so that each loop counts the references of what it spawned by itself.
 //!
 //! *Threads.* Any. *Ordering.* Each part's own file.
 
@@ -17,8 +17,8 @@ use super::injector::Injector;
 use super::jobs::Executor;
 use super::tenancy::{Queue, Tenancy};
 use crate::event_loop::{LoopCore, LoopHandle, Remote, current};
-use crate::primitive::CachePadded;
 use crate::primitive::deque::{Stealer, Worker};
+use crate::primitive::{BiasedArc, CachePadded};
 use crate::task::{
     Callbacks, ErrorContext, ExceptionHandler, Kind, LiveList, NewTask, Observer, Once, ReadyHandle, Schedule, catch,
     drop_payload, launch,
@@ -52,7 +52,7 @@ pub(crate) struct Options {
 
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    pub(crate) remotes: Box<[Arc<Remote>]>,
+    pub(crate) remotes: Box<[BiasedArc<Remote>]>,
     pub(crate) handles: Box<[LoopHandle]>,
     /// The other ends of the loops' stealable queues; empty for one loop.
     pub(crate) stealers: Box<[CachePadded<Stealer<ReadyHandle>>]>,
@@ -68,13 +68,12 @@ pub(crate) struct Shared {
     next_home: AtomicUsize,
 }
 
-/// Where a task was born: on a loop of a runtime, or outside its loops. On a line of its own beside its count of references:
-/// thieves read the one for each task they complete, the birth loop writes the other for each that it spawns.
-#[repr(align(128))]
+/// Where a task was born: on a loop of a runtime, or outside its loops. Each loop's driver holds its anchor's bias, so that what it
+/// spawns and what it frees is counted without atomic operations.
 pub(crate) struct Anchor {
     pub(crate) shared: Arc<Shared>,
-    /// The loop; `OUTSIDE` for none.
-    pub(crate) index: usize,
+    /// The loop's, which is also in `shared`: this is the shorter way. None outside.
+    pub(super) remote: Option<BiasedArc<Remote>>,
 }
 
 /// The index of the anchor of threads that drive no loop: what they spawn is listed by itself, so that they and loop 0 do not
@@ -82,12 +81,13 @@ pub(crate) struct Anchor {
 pub(crate) const OUTSIDE: usize = usize::MAX;
 
 impl Anchor {
-    pub(crate) fn new(shared: &Arc<Shared>, index: usize) -> Arc<Self> {
-        Arc::new(Self { shared: shared.clone(), index })
+    pub(crate) fn new(shared: &Arc<Shared>, index: usize) -> BiasedArc<Self> {
+        BiasedArc::new(Self { shared: shared.clone(), remote: shared.remotes.get(index).cloned() })
     }
 
-    fn remote(&self) -> Option<&Arc<Remote>> {
-        self.shared.remotes.get(self.index)
+    /// Tells the exception handler of the loop, or of the runtime.
+    pub(crate) fn report(&self, context: &ErrorContext) {
+        self.remote.as_ref().unwrap_or(&self.shared.remotes[0]).report(context);
     }
 }
 
@@ -189,7 +189,7 @@ impl Shared {
 
     /// A loop on which a socket or timer made off the loops can live: a background loop, if there is one. Not loop 0, which
     /// may lose its driver between our look and the arming, and then nobody would be told of the new deadline.
-    pub(crate) fn present_home(&self) -> &Arc<Remote> {
+    pub(crate) fn present_home(&self) -> &BiasedArc<Remote> {
         match self.remotes.len() - 1 {
             0 => &self.remotes[0],
             // Ordering: Relaxed: any value will do.
@@ -210,16 +210,17 @@ impl Shared {
 }
 
 /// The scheduler of tasks that may run on any loop.
-pub(crate) struct StealableHome(pub(crate) Arc<Anchor>);
+pub(crate) struct StealableHome(pub(crate) BiasedArc<Anchor>);
 
 pub(crate) enum Target {
     Own(Rc<LoopCore>),
-    Anyone(Arc<Anchor>),
+    Anyone(BiasedArc<Anchor>),
 }
 
 impl Schedule for StealableHome {
     type Target = Target;
 
+    #[inline]
     fn target(&self) -> Target {
         current::with(|core| match core {
             Some(core) if core.fleet() == self.0.shared.fleet() && !core.is_closed() => Target::Own(core.clone()),
@@ -227,6 +228,7 @@ impl Schedule for StealableHome {
         })
     }
 
+    #[inline]
     fn push(target: Target, handle: ReadyHandle) {
         match target {
             // No announcement: the loop shares at its next turn if there is enough to share, and should its thread be held
@@ -240,12 +242,14 @@ impl Schedule for StealableHome {
         true
     }
 
+    #[inline]
     fn live(&self) -> Option<&LiveList> {
-        Some(self.0.remote().map_or(&*self.0.shared.outside, |remote| remote.live()))
+        Some(self.0.remote.as_ref().map_or(&*self.0.shared.outside, |remote| remote.live()))
     }
 
+    #[inline]
     fn is_birthplace(&self) -> bool {
-        self.0.remote().is_some_and(current::is_on)
+        BiasedArc::is_here(&self.0)
     }
 
     fn observer(&self) -> Option<&Observer> {
@@ -274,6 +278,6 @@ impl Schedule for StealableHome {
     fn report(&self, context: &ErrorContext) {
         let mut context = context.clone();
         context.loop_index = current::with(|core| core.map(|core| core.remote().index()));
-        self.0.remote().unwrap_or(&self.0.shared.remotes[0]).report(&context);
+        self.0.report(&context);
     }
 }

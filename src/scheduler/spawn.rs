@@ -13,6 +13,7 @@ use super::context;
 use super::jobs::{Executor, run_in_executor_of, run_in_executor_on_of};
 use super::shared::{Anchor, StealableHome};
 use crate::event_loop::{LoopCore, Remote, current};
+use crate::primitive::BiasedArc;
 use crate::task::{
     Builder, ErrorContext, Event, Handle, Kind, NewTask, Once, Task, is_observed, launch, launch_eagerly,
 };
@@ -24,7 +25,7 @@ const NO_LOOP: &str = "spawn_local needs an event loop on this thread: call it i
      callback, or send the work to a loop with LoopHandle::spawn_local";
 
 #[track_caller]
-fn current_anchor() -> Option<Arc<Anchor>> {
+fn current_anchor() -> Option<BiasedArc<Anchor>> {
     context::try_current().ok()
 }
 
@@ -33,14 +34,18 @@ fn new_task(kind: Kind, name: Option<String>, location: &'static Location<'stati
 }
 
 /// On a thread of the same runtime its own anchor, so that each loop keeps its own list.
-fn nearest(anchor: &Arc<Anchor>) -> Arc<Anchor> {
-    let same = |here: &&Arc<Anchor>| Arc::ptr_eq(&here.shared, &anchor.shared);
+fn nearest(anchor: &BiasedArc<Anchor>) -> BiasedArc<Anchor> {
+    let same = |here: &&BiasedArc<Anchor>| Arc::ptr_eq(&here.shared, &anchor.shared);
     let here = context::with(|here| here.filter(same).cloned()).flatten();
     here.unwrap_or_else(|| anchor.clone())
 }
 
 /// Spawns on `anchor`'s runtime.
-pub(crate) fn spawn_from<F>(anchor: &Arc<Anchor>, future: F, location: &'static Location<'static>) -> Task<F::Output>
+pub(crate) fn spawn_from<F>(
+    anchor: &BiasedArc<Anchor>,
+    future: F,
+    location: &'static Location<'static>,
+) -> Task<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -49,7 +54,7 @@ where
 }
 
 fn spawn_on<F>(
-    anchor: Arc<Anchor>,
+    anchor: BiasedArc<Anchor>,
     future: F,
     options: Builder,
     location: &'static Location<'static>,
@@ -229,7 +234,7 @@ pub fn run_in_executor_on<T: Send + 'static>(
 
 /// Has `callback` run on whichever loop of `anchor`'s runtime comes first; with one loop, in the order of the calls.
 pub(crate) fn call_soon_on(
-    anchor: &Arc<Anchor>,
+    anchor: &BiasedArc<Anchor>,
     callback: impl FnOnce() + Send + 'static,
     location: &'static Location<'static>,
 ) -> Handle {
@@ -272,20 +277,20 @@ impl Future for YieldNow {
 
 /// The loop on which a socket or timer made here should live: this thread's, if it belongs to the current runtime; else one
 /// of that runtime's that has a thread.
-pub(crate) fn try_home() -> Option<Arc<Remote>> {
+pub(crate) fn try_home() -> Option<BiasedArc<Remote>> {
     home_where(|_| true)
 }
 
 /// The same for a timer: after the runtime's end, a loop of the thread's own will do.
-pub(crate) fn try_timer_home() -> Option<Arc<Remote>> {
+pub(crate) fn try_timer_home() -> Option<BiasedArc<Remote>> {
     // Not a guest's loop: nobody looks after that one's timers.
     let alone = || current::with(|core| core.filter(|core| core.fleet() == 0).map(|core| core.remote().clone()));
     home_where(|anchor| !anchor.shared.is_closing()).or_else(alone).or_else(try_home)
 }
 
 /// One look at what this thread is part of: the path of every timer and socket.
-fn home_where(accepts: impl Fn(&Anchor) -> bool) -> Option<Arc<Remote>> {
-    let choose = |anchor: Option<&Arc<Anchor>>| {
+fn home_where(accepts: impl Fn(&Anchor) -> bool) -> Option<BiasedArc<Remote>> {
+    let choose = |anchor: Option<&BiasedArc<Anchor>>| {
         if anchor.is_some_and(|anchor| !accepts(anchor)) {
             return None;
         }
@@ -314,7 +319,7 @@ pub(crate) fn tell(event: impl FnOnce() -> Event) {
 /// # Panics
 /// Outside a runtime.
 #[track_caller]
-pub(crate) fn home() -> Arc<Remote> {
+pub(crate) fn home() -> BiasedArc<Remote> {
     try_home().expect(NO_RUNTIME)
 }
 

@@ -6,11 +6,9 @@
 //! *Threads.* Any. *Ordering.* The lock's. A guest about to sleep publishes itself and then looks at `is_free`; a leaver
 //! frees the tenancy and then unparks the guests: the pair of `park.rs`.
 
-use std::sync::Arc;
-
 use crate::event_loop::Remote;
-use crate::primitive::Mutex;
 use crate::primitive::deque::Worker;
+use crate::primitive::{BiasedArc, Mutex};
 use crate::task::ReadyHandle;
 
 /// The owner's end of loop 0's stealable queue; `None` for a runtime of one loop.
@@ -20,7 +18,7 @@ pub(crate) struct Tenancy(Mutex<Inner>);
 
 struct Inner {
     vacant: Option<Queue>,
-    guests: Vec<Arc<Remote>>,
+    guests: Vec<BiasedArc<Remote>>,
 }
 
 impl Tenancy {
@@ -49,12 +47,12 @@ impl Tenancy {
         self.0.lock().vacant.is_some()
     }
 
-    pub(crate) fn add_guest(&self, guest: Arc<Remote>) {
+    pub(crate) fn add_guest(&self, guest: BiasedArc<Remote>) {
         self.0.lock().guests.push(guest);
     }
 
-    pub(crate) fn remove_guest(&self, guest: &Arc<Remote>) {
-        self.0.lock().guests.retain(|other| !Arc::ptr_eq(other, guest));
+    pub(crate) fn remove_guest(&self, guest: &BiasedArc<Remote>) {
+        self.0.lock().guests.retain(|other| !BiasedArc::ptr_eq(other, guest));
     }
 
     /// Unparks every guest, to notice a shutdown.

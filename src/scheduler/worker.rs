@@ -20,6 +20,7 @@ use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{LoopCore, Remote, only_alarms};
+use crate::primitive::BiasedArc;
 use crate::primitive::deque::Steal;
 use crate::task::Event;
 
@@ -85,7 +86,7 @@ impl Worker {
         }
     }
 
-    fn remote(&self) -> &Arc<Remote> {
+    fn remote(&self) -> &BiasedArc<Remote> {
         self.core.remote()
     }
 

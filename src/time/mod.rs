@@ -30,11 +30,11 @@ pub use scope::{ScopedTimeout, TimeoutScope, timeout_scope};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::event_loop::{Remote, Timer};
+use crate::primitive::BiasedArc;
 use crate::scheduler::{self, Anchor};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -57,7 +57,7 @@ fn saturating_add(start: Instant, duration: Duration) -> Instant {
 struct Alarm {
     deadline: Instant,
     /// The runtime it was created in, or first polled in; it serves it when the polling thread belongs to none.
-    birth: Option<Arc<Anchor>>,
+    birth: Option<BiasedArc<Anchor>>,
     /// Whether to remember that: not for a timeout, which is polled where its future is.
     travels: bool,
     /// When it was made, if its first poll may take that for the time: a timeout is polled where it is made, and one that arms a
@@ -138,7 +138,7 @@ impl Alarm {
     }
 
     /// Where to arm: on the loop that this thread drives, for there the waiting task is; else on one that is present.
-    fn home(&self) -> Option<Arc<Remote>> {
+    fn home(&self) -> Option<BiasedArc<Remote>> {
         scheduler::try_timer_home().or_else(|| Some(self.birth.as_ref()?.shared.present_home().clone()))
     }
 }

@@ -3,15 +3,15 @@
 //! *Invariant.* Callbacks are queued there, never called in place. *Threads.* Any. *Ordering.* The queues' own.
 
 use std::panic::Location;
-use std::sync::Arc;
 
 use crate::event_loop::{EventLoop, LoopHandle};
+use crate::primitive::BiasedArc;
 use crate::scheduler::{Anchor, call_soon_on, try_current};
 use crate::task::{ErrorContext, report_to};
 
 #[derive(Clone)]
 pub(super) enum Home {
-    Runtime(Arc<Anchor>),
+    Runtime(BiasedArc<Anchor>),
     Loop(LoopHandle),
 }
 
@@ -45,7 +45,7 @@ impl Home {
 
     pub(super) fn report(&self, context: &ErrorContext) {
         match self {
-            Self::Runtime(anchor) => anchor.shared.handles[anchor.index].report(context),
+            Self::Runtime(anchor) => anchor.report(context),
             Self::Loop(event_loop) => event_loop.report(context),
         }
     }
