@@ -1,4 +1,5 @@
-//! A callback that waits for its time: cancelling it, on its loop or elsewhere, against the timer's wake and its run. And a post,
+//! A callback that waits for its time: cancelling it, on its loop or elsewhere, against the timer's wake and its run. Giving up
+//! the handle of one, or running one that nobody else has a handle of, which takes no read-modify-write at home. And a post,
 //! which is a closure until its loop makes a task of it: cancelling it against just that.
 //!
 //! *Property.* After `cancel()` returned true it never runs, after false it has run or does; its closure is dropped at home,
@@ -7,7 +8,8 @@
 //! *Threads.* The main thread is home; one fires the timer; one or two cancel. *Bound.* Two preemptions.
 //! *Seeded bugs.* `cancel_one_shot` does not count a wake, so that the timer queues what is finished; a canceller gives up
 //! the reference of a queued handle; `claim` does not see a cancel; a loop builds a post that a canceller has taken; a canceller
-//! takes a post that its loop is building.
+//! takes a post that its loop is building; a handle is given up as if at home on another thread, with a timer's waker about, or
+//! after completion; a job in a list is claimed as if nobody else could reach it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -116,6 +118,74 @@ fn two_cancels_and_a_thief() {
         assert_eq!(first, second, "both say whether it has run");
         let handle = Arc::try_unwrap(handle).ok().expect("the other has ended");
         finish(Setup { handle, ..setup }, first);
+    });
+}
+
+#[test]
+fn a_handle_given_up_at_home_against_the_timer() {
+    check(|| {
+        let setup = set_up(true, false);
+        let waker = setup.task.waker();
+        let firing = thread::spawn(move || waker.wake());
+        let Setup { hub, ran, dropped, handle, .. } = setup;
+        drop(handle);
+        hub.run_one();
+        firing.join().unwrap();
+        assert_eq!((ran.get(), dropped.get(), hub.freed.get()), (1, 1, 1));
+    });
+}
+
+#[test]
+fn a_handle_given_up_at_home_after_a_cancel_against_the_timer() {
+    check(|| {
+        let setup = set_up(true, false);
+        let waker = setup.task.waker();
+        let firing = thread::spawn(move || waker.wake());
+        let Setup { hub, ran, dropped, handle, .. } = setup;
+        assert!(handle.cancel());
+        drop(handle);
+        firing.join().unwrap();
+        hub.run_all();
+        assert_eq!((ran.get(), dropped.get(), hub.freed.get()), (0, 1, 1));
+    });
+}
+
+#[test]
+fn a_handle_given_up_elsewhere_against_the_run() {
+    check(|| {
+        let Setup { hub, ran, dropped, handle, .. } = set_up(true, true);
+        let elsewhere = thread::spawn(move || drop(handle));
+        hub.run_all();
+        elsewhere.join().unwrap();
+        assert_eq!((ran.get(), dropped.get(), hub.freed.get()), (1, 1, 1));
+    });
+}
+
+#[test]
+fn a_listed_job_without_an_owner_against_a_shutdown() {
+    check(|| {
+        let (hub, ran, dropped) = (Hub::new(), Tally::default(), Tally::default());
+        let job = Once::new({
+            let (ran, guard) = (ran.clone(), OnDrop(dropped.clone()));
+            move || {
+                let _guard = guard;
+                ran.add();
+            }
+        });
+        let task = spawn_cell(job, Home::of(&hub), new_task(Kind::Job, false, true));
+        assert!(task.bind(&Home::of(&hub)));
+        hub.push(task.into_ready());
+        drop(Task::<()>::new(task));
+        let running = thread::spawn({
+            let hub = hub.clone();
+            move || hub.run_all()
+        });
+        hub.list().cancel_all();
+        running.join().unwrap();
+        hub.run_all();
+        assert!(ran.get() <= 1);
+        // The other `Home` is the one that was made to bind with.
+        assert_eq!((dropped.get(), hub.freed.get()), (1, 2));
     });
 }
 

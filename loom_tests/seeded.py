@@ -159,6 +159,23 @@ BUGS = [
         ("let before = self.0.fetch_and(!(RENOTIFY | UNBUILT), Ordering::AcqRel);",
          "let before = self.0.fetch_and(!RENOTIFY, Ordering::AcqRel);"),
     ]),
+    ("one_shot", "a handle is given up elsewhere as if at home", [
+        ("header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) }",
+         "header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) || true }"),
+    ]),
+    ("one_shot", "a handle is given up at home as if there were no waker", [
+        ("if now.refs() == 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {",
+         "if now.refs() >= 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {"),
+    ]),
+    ("one_shot", "a handle is given up at home as if a waker were the runtime's reference", [
+        ("now.0 & (COMPLETE | UNBUILT) == 0 && is_home()", "now.0 & UNBUILT == 0 && is_home()"),
+    ]),
+    ("one_shot", "a run overlooks that there is a handle", [
+        ("let before = if hidden && now.refs() == 1 {", "let before = if hidden && now.refs() <= 2 {"),
+    ]),
+    ("one_shot", "a run overlooks that it is in a list", [
+        ("header.state.claim(header.kind == Kind::Callback)", "header.state.claim(true)"),
+    ]),
     ("steal", "queued again, but counted as idle", [
         ("return Some((now.0 & !(WAKES | RENOTIFY)) | WAKE);", "return Some(now.0 & !(WAKES | RENOTIFY));"),
     ]),

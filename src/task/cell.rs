@@ -46,11 +46,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    #[inline]
     fn is_future(self) -> bool {
         matches!(self, Self::Task | Self::Root | Self::Watch)
     }
 
     /// Known to the user by an id and a name.
+    #[inline]
     fn has_id(self) -> bool {
         matches!(self, Self::Task | Self::Root | Self::Job)
     }
@@ -295,6 +297,7 @@ impl RawTask {
         self.0.as_ptr()
     }
 
+    #[inline]
     pub(super) fn header<'a>(self) -> &'a Header {
         // SAFETY: whoever holds a RawTask holds, or was lent, a reference that keeps the cell alive meanwhile.
         unsafe { &*self.0.as_ptr() }
@@ -313,6 +316,7 @@ impl RawTask {
         self.header().state.add_ref();
     }
 
+    #[inline]
     pub(super) fn drop_ref(self) {
         if self.header().state.drop_ref() {
             self.free();
@@ -325,6 +329,7 @@ impl RawTask {
         TaskRef(self)
     }
 
+    #[inline]
     fn free(self) {
         // What the cell refers to may go with it, and call user code.
         id::leave(self);
@@ -488,9 +493,30 @@ impl RawTask {
         cancel
     }
 
+    /// The turn of a one-shot, for the holder of its ready handle.
+    #[inline]
+    fn claim(self) -> Claim {
+        let header = self.header();
+        // A job may be in a list whose tasks any thread cancels. A callback is in the list of what is pinned to its loop or in none,
+        // and who cancels what is in there is the loop's thread, which holds the handle.
+        header.state.claim(header.kind == Kind::Callback)
+    }
+
+    /// Gives up the reference of a `Handle`.
+    pub(super) fn drop_handle(self) {
+        let header = self.header();
+        let last = header.state.drop_handle(|| {
+            // SAFETY: the right types are in the table.
+            header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) }
+        });
+        if last {
+            self.free();
+        }
+    }
+
     /// Ends a one-shot unrun, by the holder of its ready handle; awaiting it says why. May be the last touch.
     pub(super) fn refuse(self, why: &'static str) {
-        if self.header().state.claim() != Claim::Gone {
+        if self.claim() != Claim::Gone {
             // SAFETY: rule 1: the claim is ours.
             let _inside = unsafe { self.enter() };
             table::finish_drop(self, JoinError::refused(why));
@@ -503,6 +529,7 @@ impl RawTask {
         self.header().state.load().is_cancelled()
     }
 
+    #[inline]
     pub(super) fn is_complete(self) -> bool {
         self.header().state.load().is_complete()
     }
@@ -606,12 +633,14 @@ impl Header {
         key
     }
 
+    #[inline]
     fn set_outcome(&self, outcome: Outcome) {
         // Ordering: Relaxed: the Release of COMPLETE publishes it.
         self.outcome.store(outcome as u8, Ordering::Relaxed);
     }
 
     /// Only when complete.
+    #[inline]
     pub(super) fn outcome(&self) -> Outcome {
         // Ordering: Relaxed: the caller has acquired COMPLETE.
         match self.outcome.load(Ordering::Relaxed) {
@@ -621,11 +650,13 @@ impl Header {
         }
     }
 
+    #[inline]
     fn held(&self) -> u8 {
         // Ordering: Relaxed: it goes with the stage, whose right the caller has acquired.
         self.held.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn set_held(&self, held: u8) {
         // Ordering: Relaxed, as above.
         self.held.store(held, Ordering::Relaxed);

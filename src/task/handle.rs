@@ -165,7 +165,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.task.drop_ref();
+        self.task.drop_handle();
     }
 }
 

@@ -58,6 +58,7 @@ enum Step {
 pub struct Id(NonZeroU64);
 
 impl Id {
+    #[inline]
     pub(super) fn next() -> Self {
         let next = NEXT.get();
         let next = if next.is_multiple_of(BLOCK) {

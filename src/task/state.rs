@@ -166,6 +166,7 @@ pub(super) struct State(AtomicU64);
 
 impl State {
     /// A new task, with one reference for the runtime and one for its owner. `queued`: a ready handle is made with it.
+    #[inline]
     pub(super) fn new(join: bool, queued: bool, unbuilt: bool) -> Self {
         let mut word = 2 * REF;
         word |= if join { JOIN } else { 0 };
@@ -174,12 +175,14 @@ impl State {
         Self(AtomicU64::new(word))
     }
 
+    #[inline]
     pub(super) fn load(&self) -> Snapshot {
         // Ordering: Acquire, pairs with the Release in `complete`: who sees COMPLETE sees the output.
         Snapshot(self.0.load(Ordering::Acquire))
     }
 
     /// Tries `change` until it sticks or declines; returns the word before, and whether it stuck.
+    #[inline]
     fn update(&self, mut change: impl FnMut(Snapshot) -> Option<u64>) -> (Snapshot, bool) {
         let mut now = self.0.load(Ordering::Acquire);
         loop {
@@ -211,6 +214,7 @@ impl State {
 
     /// Gives up a reference; true if it was the last and the cell is to be freed.
     #[must_use]
+    #[inline]
     pub(super) fn drop_ref(&self) -> bool {
         if self.load().refs() == 1 {
             // It is the caller's, so there is none from which another could be made, and nobody to race with. The load has
@@ -223,6 +227,7 @@ impl State {
 
     // ---- waking ----------------------------------------------------------------------------------------------------
 
+    #[inline]
     pub(super) fn wake_by_ref(&self) -> Wake {
         // Ordering: AcqRel: Release pairs with the Acquire in `start`; Acquire orders the queueing after the last poll.
         let before = Snapshot(self.0.fetch_add(WAKE, Ordering::AcqRel));
@@ -257,6 +262,7 @@ impl State {
 
     /// The beginning of a run, by the holder of the ready handle. The flag says that this is the first run of a posted task; which
     /// may be claimed by then, and so not the runner's.
+    #[inline]
     pub(super) fn start(&self) -> (Snapshot, bool) {
         // Ordering: Acquire, pairs with every wake and with the last runner's `suspend`.
         let now = Snapshot(self.0.load(Ordering::Acquire));
@@ -270,6 +276,7 @@ impl State {
     }
 
     /// The end of a run whose poll returned `Pending`; `seen` is what `start` returned.
+    #[inline]
     pub(super) fn suspend(&self, seen: Snapshot) -> Suspend {
         let mut outcome = Suspend::Idle;
         self.update(|now| {
@@ -290,6 +297,7 @@ impl State {
     /// The same for a task that woke itself during the poll, which its runner has noted elsewhere (`id.rs`). The word stays as it
     /// is: the count has been above zero since before the run, so the right to run, and to queue, is still the runner's. Wakes of
     /// others only add to the count, a cancel that comes from here on is seen by the next `start`, and so is `RENOTIFY`.
+    #[inline]
     pub(super) fn go_on(&self) -> Suspend {
         // Ordering: Acquire, as in `update`. Nothing is released here: to the next runner, if it is another thread, the poll's
         // writes go with the ready handle, by its queue's ordering.
@@ -297,12 +305,14 @@ impl State {
     }
 
     /// The end of a run whose task nobody else refers to: no `Task`, no waker, nobody who could be told or could cancel.
+    #[inline]
     pub(super) fn is_forgotten(&self) -> bool {
         let now = self.load();
         now.refs() == 1 && now.0 & (CALLBACKS | CANCELLED) == 0
     }
 
     /// The end of a run that stored an output.
+    #[inline]
     pub(super) fn complete(&self) -> Complete {
         let mut released = false;
         let (_, stuck) = self.update(|now| {
@@ -348,10 +358,24 @@ impl State {
     // A one-shot's runtime reference belongs to its ready handle once that exists: a canceller may finish the one-shot
     // while a queue still holds the handle, and the queue's pop gives the reference up.
 
-    /// The turn of a queued one-shot.
-    pub(super) fn claim(&self) -> Claim {
-        // Ordering: AcqRel: decides against `cancel_one_shot`, and acquires what the poster wrote.
-        let before = Snapshot(self.0.fetch_or(CLAIMED, Ordering::AcqRel));
+    /// The turn of a queued one-shot, by the holder of its ready handle. `hidden`: no other thread makes a reference of what it
+    /// finds in a list.
+    #[inline]
+    pub(super) fn claim(&self, hidden: bool) -> Claim {
+        let now = self.load();
+        if now.is_claimed() {
+            return Claim::Gone;
+        }
+        let before = if hidden && now.refs() == 1 {
+            // The one reference is the handle's, and there is none from which another could be made: nobody to decide against.
+            // Ordering: the load has acquired what those did who gave up theirs. Release passes it on, though nobody is left to
+            // look but this thread, which completes and frees.
+            self.0.store(now.0 | CLAIMED, Ordering::Release);
+            now
+        } else {
+            // Ordering: AcqRel: decides against `cancel_one_shot`, and acquires what the poster wrote.
+            Snapshot(self.0.fetch_or(CLAIMED, Ordering::AcqRel))
+        };
         match (before.is_claimed(), before.is_cancelled()) {
             (true, _) => Claim::Gone,
             (false, true) => Claim::Drop,
@@ -378,6 +402,25 @@ impl State {
             (true, false) if queued => Cancel::Noted,
             (true, false) => Cancel::Schedule,
         }
+    }
+
+    /// Gives up the reference of a callback's `Handle`; true if it was the last and the cell is to be freed. `is_home()`: it is
+    /// pinned, and the calling thread drives its loop.
+    #[must_use]
+    #[inline]
+    pub(super) fn drop_handle(&self, is_home: impl FnOnce() -> bool) -> bool {
+        let now = self.load();
+        if now.refs() == 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {
+            // The other reference is the runtime's, since that goes after COMPLETE only; so there is no waker and no other
+            // handle. A timer's waker that is gone has either made no ready handle, or made it with its last access to the
+            // word. That handle is in this loop's queue, or on the way there, or being run, and whatever takes it out (a posted
+            // one, which could also be dropped on the way, is UNBUILT) is this thread, as is whoever follows the entry of a
+            // callback in the list of what is pinned here. So nobody changes the word between the load and the store.
+            // Ordering: Release, as in `claim`: for this thread alone.
+            self.0.store(now.0 - REF, Ordering::Release);
+            return false;
+        }
+        self.drop_ref()
     }
 
     // ---- joining ---------------------------------------------------------------------------------------------------

@@ -94,9 +94,7 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
 }
 
 unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
-    // SAFETY: the table's types.
-    let cell = unsafe { task.cell::<F, S>() };
-    match cell.header.state.claim() {
+    match task.claim() {
         Claim::Gone => {}
         Claim::Drop => {
             // SAFETY: rule 1: we set CLAIMED.
