@@ -6,6 +6,7 @@
 //!
 //! *Threads.* Any; each function says whose right it uses. *Ordering.* `state.rs`.
 
+mod block;
 mod join_slot;
 mod table;
 
@@ -29,6 +30,7 @@ use super::state::{Cancel, Claim, State, Wake};
 use super::{ErrorContext, Event, Observer, ReadyHandle, Schedule, TaskKind, Work, is_observed};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
+use block::Block;
 
 /// What a cell holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -214,11 +216,12 @@ pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTas
     } else {
         ptr::from_ref(new.location).cast_mut().cast()
     };
-    let cell = Box::new(Cell {
+    let id = Id::next();
+    let cell = Block::new(|| Cell {
         header: Header {
             state: State::new(new.kind != Kind::Callback, new.queued, new.unbuilt),
             vtable: &const { table::vtable::<F, S>() },
-            id: Id::next(),
+            id,
             origin: AtomicPtr::new(origin),
             live_key: AtomicU32::new(NO_KEY),
             kind: new.kind,
@@ -230,8 +233,7 @@ pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTas
         join: UnsafeCell::new(None),
         stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
     });
-    // SAFETY: a box is not null.
-    RawTask(unsafe { NonNull::new_unchecked(Box::into_raw(cell).cast()) })
+    RawTask(cell.into_raw().cast())
 }
 
 /// Makes a task and runs it on this thread, which must be its loop's, until it first has to wait.

@@ -18,6 +18,7 @@ use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
 use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed};
+use super::block::Block;
 use super::{Cell, FUTURE, Kind, NOTHING, OUTPUT, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
 
@@ -355,7 +356,7 @@ unsafe fn observer<F: Future, S: Schedule>(task: RawTask) -> Option<*const Obser
 
 unsafe fn free<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the last reference: nobody else can reach the cell.
-    let cell = unsafe { Box::from_raw(task.as_ptr().cast::<Cell<F, S>>()) };
+    let cell = unsafe { Block::from_raw(task.0.cast::<Cell<F, S>>()) };
     debug_assert!(cell.header.held() == NOTHING, "a cell is freed after its future and its output");
     // Ordering: Relaxed: the caller's drop_ref acquired everything.
     let origin = cell.header.origin.load(Ordering::Relaxed);
