@@ -289,13 +289,22 @@ BUGS = [
         ("if self.id != 0 {\n            self.readiness.unlist(self.id);", "if self.id == u64::MAX {\n            self.readiness.unlist(self.id);"),
     ]),
     ("timer", "an entry is known by its slot alone", [
-        (".filter(|entry| entry.sequence == sequence)", ".filter(|entry| entry.sequence == sequence || true)"),
+        ("(entry.sequence == key.sequence).then(||", "(entry.sequence != u64::MAX).then(||"),
     ]),
     ("timer", "an armed timer unparks nobody", [
         ("if earliest && !current::is_on(&home) {", "if earliest && current::is_on(&home) {"),
     ]),
     ("timer", "an update keeps the old waker", [
-        ("Some(entry) => std::mem::swap(&mut entry.waker, &mut waker),", "Some(_) => drop(waker),"),
+        ("            Some(kept) => std::mem::swap(kept, &mut waker),", "            Some(_) => drop(waker),"),
+    ]),
+    ("timer", "the spare is woken like any other", [
+        ("spare.filter(|spare| spare.deadline <= now)", "spare.filter(|spare| spare.deadline > NEVER - 1)"),
+    ]),
+    ("timer", "a second spare takes the place of the first", [
+        ("if self.spare.key().is_some() || self.observer.is_on() {", "if self.observer.is_on() {"),
+    ]),
+    ("timer", "a late sweep takes back what an earlier one noted", [
+        ("!self.observer.is_on() && self.swept.until.load(Ordering::Relaxed) <= now", "!self.observer.is_on()"),
     ]),
     ("shutdown", "a pusher does not look whether it is closed", [
         ("if !open {\n            self.drain();", "if !open && false {\n            self.drain();"),

@@ -1,11 +1,12 @@
 //! One armed deadline: firing on one thread against cancelling and updating on others, and arming against a loop that goes to
-//! sleep.
+//! sleep; the spare that the loop's thread leaves in the heap and takes again without asking, and what has been swept.
 //!
 //! *Property.* A timer wakes once at most, and not if its drop came first; the waker that it wakes is the last one given; each
 //! waker is dropped. A cancel takes out its own timer, not one that came after it in the same place. A loop that sleeps past
-//! an earlier deadline is told.
-//! *Threads.* One expires, one updates or arms, one cancels. *Bound.* Two preemptions.
-//! *Seeded bugs.* An entry is known by its slot alone; an armed timer unparks nobody; an update keeps the old waker.
+//! an earlier deadline is told. Every timer is counted in one place, at any moment. Who believes a timer to be swept is right.
+//! *Threads.* One or two expire, one updates or arms, one cancels. *Bound.* Two preemptions.
+//! *Seeded bugs.* An entry is known by its slot alone; an armed timer unparks nobody; an update keeps the old waker; the spare
+//! is woken like any other; a second spare takes the place of the first; a late sweep takes back what an earlier one noted.
 
 use std::sync::Arc as StdArc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::primitive::BiasedArc;
 
 /// A moment after all deadlines.
 const PAST_IT: u64 = NEVER - 1;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn remote() -> BiasedArc<Remote> {
     Remote::new(0, false, None, crate::task::Observer::default()).expect("a selector")
@@ -38,17 +41,16 @@ fn fire_against_update_and_cancel() {
     check(|| {
         let remote = remote();
         let (first, second) = (Signal::new(), Signal::new());
-        let timer = StdArc::new(Timer::arm(remote.clone(), soon(), first.waker()));
+        let mut timer = Timer::arm(remote.clone(), soon(), first.waker());
         let updating = thread::spawn({
-            let (timer, second) = (timer.clone(), second.clone());
+            let second = second.clone();
+            // Dropped on this thread, which cancels.
             move || timer.update(&second.waker())
         });
         let expiring = thread::spawn({
             let remote = remote.clone();
             move || expire(&remote)
         });
-        // The last of the two to drop it cancels.
-        drop(timer);
         let updated = updating.join().unwrap();
         let fired = expiring.join().unwrap();
         let woken = (first.woken.get(), second.woken.get());
@@ -97,7 +99,7 @@ fn a_late_cancel_spares_the_next_timer() {
             move || {
                 expire(&remote);
                 // Perhaps in the place of the first.
-                let timer = Timer::arm(remote.clone(), soon(), second.waker());
+                let mut timer = Timer::arm(remote.clone(), soon(), second.waker());
                 assert!(timer.update(&second.waker()), "still armed");
                 timer
             }
@@ -128,5 +130,82 @@ fn a_sleeper_is_told_of_an_earlier_deadline() {
         remote.parker().retract();
         assert_eq!(remote.parker().seen(), Seen::Awake);
         drop(timer);
+    });
+}
+
+#[test]
+fn a_spare_is_armed_again_or_taken_by_a_helper() {
+    check(|| {
+        let remote = remote();
+        let signal = Signal::new();
+        let timer = Timer::arm(remote.clone(), soon(), signal.waker());
+        let own = thread::spawn({
+            let (remote, signal) = (remote.clone(), signal.clone());
+            move || {
+                timer.drop_in_turn();
+                let again = Timer::arm_in_turn(&remote, soon(), &signal.waker());
+                drop(remote.timers().end_turn());
+                again
+            }
+        });
+        let helper = thread::spawn({
+            let remote = remote.clone();
+            move || expire(&remote)
+        });
+        let counts = remote.timers().counts();
+        assert_eq!(counts.armed, counts.fired + counts.cancelled + counts.pending as u64);
+        let again = own.join().unwrap();
+        let fired = helper.join().unwrap();
+        assert_eq!(signal.woken.get(), fired);
+        let counts = remote.timers().counts();
+        assert_eq!(counts.armed, if again.is_some() { 2 } else { 1 });
+        assert_eq!(counts.armed, counts.fired + counts.cancelled + counts.pending as u64);
+        assert!(counts.pending <= usize::from(again.is_some()), "the spare ends with the turn");
+        drop(again);
+        assert_eq!(expire(&remote), 0);
+        assert_eq!(StdArc::strong_count(&signal), 1);
+    });
+}
+
+#[test]
+fn a_spare_wakes_nobody_who_was_told_of_the_drop() {
+    check(|| {
+        let remote = remote();
+        let (first, second) = (Signal::new(), Signal::new());
+        let timers = [&first, &second].map(|signal| Timer::arm(remote.clone(), soon(), signal.waker()));
+        timers.map(Timer::drop_in_turn);
+        let helper = thread::spawn({
+            let remote = remote.clone();
+            move || {
+                let counts = remote.timers().counts();
+                assert_eq!((counts.armed, counts.cancelled, counts.pending, counts.next), (2, 2, 0, NEVER));
+                expire(&remote)
+            }
+        });
+        drop(remote.timers().end_turn());
+        assert_eq!(helper.join().unwrap(), 0);
+        assert_eq!((first.woken.get(), second.woken.get()), (0, 0));
+        assert_eq!((StdArc::strong_count(&first), StdArc::strong_count(&second)), (1, 1));
+    });
+}
+
+#[test]
+fn what_is_believed_to_be_swept_is_gone() {
+    check(|| {
+        let remote = remote();
+        let (early, middle, late) = (soon(), soon() + SECOND, soon() + 2 * SECOND);
+        // So that there is something to sweep for both.
+        let signal = Signal::new();
+        let first = Timer::arm(remote.clone(), early, signal.waker());
+        let sweeps = [early, late].map(|until| {
+            let remote = remote.clone();
+            thread::spawn(move || remote.timers().expire(crate::event_loop::clock::nanos(until), |waker| waker.wake()))
+        });
+        drop(Timer::arm(remote.clone(), middle, signal.waker()));
+        assert!(remote.timers().counts().pending <= 1, "the second is gone");
+        let fired: usize = sweeps.map(|sweep| sweep.join().unwrap()).iter().sum();
+        assert_eq!(signal.woken.get(), fired);
+        drop(first);
+        assert_eq!(remote.timers().counts().pending, 0);
     });
 }

@@ -211,6 +211,88 @@ common::flavours! {
         eventually("nothing is left", || pending_timers(&rt) == 0);
     }
 
+    fn s3_23_a_dropped_sleep_is_neither_counted_nor_shown_from_then_on(rt: Runtime) {
+        rt.block_on(async {
+            let before = rt.metrics().loops.iter().map(|each| each.timers_cancelled).sum::<u64>();
+            for round in 1..=100 {
+                let (mut first, mut second) = (sleep(LONG), sleep(2 * LONG));
+                arm(&mut first).await;
+                arm(&mut second).await;
+                assert_eq!(pending_timers(&rt), 2);
+                drop(first);
+                assert_eq!(pending_timers(&rt), 1);
+                drop(second);
+                let loops = rt.metrics().loops;
+                assert_eq!(loops.iter().map(|each| each.timers_pending).sum::<usize>(), 0);
+                assert!(loops.iter().all(|each| each.next_timer.is_none()));
+                assert_eq!(loops.iter().map(|each| each.timers_cancelled).sum::<u64>(), before + 2 * round);
+                if round % 3 == 0 {
+                    yield_now().await;
+                }
+            }
+            for each in rt.metrics().loops {
+                assert_eq!(each.timers_armed, each.timers_cancelled + each.timers_fired);
+            }
+        });
+    }
+
+    fn s3_23_a_sleep_dropped_by_another_waker_leaves_it_at_once(rt: Runtime) {
+        rt.block_on(async {
+            let (wakes, waker) = CountWakes::new();
+            let known = Arc::strong_count(&wakes);
+            drop(armed(LONG, &waker));
+            assert_eq!(Arc::strong_count(&wakes), known);
+        });
+    }
+
+    fn b51_a_sleep_armed_right_after_another_was_dropped_is_met(rt: Runtime) {
+        rt.block_on(async {
+            let mut dropped = sleep(LONG);
+            for duration in [MS, 3 * MS, MS] {
+                // In the place of a later one, and with others around that are earlier and later.
+                let (mut earlier, mut later) = (sleep(MS / 2), sleep(2 * LONG));
+                arm(&mut dropped).await;
+                let (_, _) = (poll_once(&mut earlier).await, poll_once(&mut later).await);
+                dropped = sleep(LONG);
+                let start = Instant::now();
+                sleep(duration).await;
+                assert!(start.elapsed() >= duration);
+            }
+            assert!(timeout(MS, timeout(LONG, pending::<()>())).await.is_err());
+            // In the place of an earlier one.
+            assert!(timeout(LONG, async {
+                let mut brief = sleep(2 * MS);
+                arm(&mut brief).await;
+                drop(brief);
+                let start = Instant::now();
+                sleep(5 * MS).await;
+                assert!(start.elapsed() >= 5 * MS);
+            }).await.is_ok());
+        });
+    }
+
+    fn b51_a_sleep_takes_the_place_of_another_tasks(rt: Runtime) {
+        rt.block_on(async {
+            // Each drops a sleep and ends, while others arm theirs in the same turn.
+            let tasks: Vec<_> = (0..200_u32).map(|each| spawn(async move {
+                let mut dropped = sleep(LONG);
+                arm(&mut dropped).await;
+                drop(dropped);
+                if each % 3 > 0 {
+                    yield_now().await;
+                    sleep(each % 5 * MS).await;
+                }
+                each
+            })).collect();
+            let mut sum = 0;
+            for task in tasks {
+                sum += task.await.unwrap();
+            }
+            assert_eq!(sum, 199 * 200 / 2);
+        });
+        eventually("nothing is left", || pending_timers(&rt) == 0);
+    }
+
     fn s3_23_a_sleep_that_is_not_polled_arms_nothing(rt: Runtime) {
         rt.block_on(async {
             let _unpolled: Vec<_> = (0..100).map(|_| (sleep(LONG), interval(LONG), timeout(LONG, ready(1)))).collect();

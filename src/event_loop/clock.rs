@@ -12,6 +12,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// What stands for "too far for the clock": about thirty years.
 pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
+#[inline]
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
     *EPOCH.get_or_init(Instant::now)

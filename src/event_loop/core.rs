@@ -38,6 +38,8 @@ pub(crate) struct LoopCore {
     pub(super) closed: Cell<bool>,
     /// While the loop is not closed, its thread counts the references to `remote` without atomic operations.
     bias: Cell<Option<Bias<Remote>>>,
+    /// It is running handles.
+    pub(super) in_turn: Cell<bool>,
     pub(super) stopping: Cell<bool>,
     /// The root future of `block_on` or `run_until_complete` was woken.
     pub(super) root_due: Cell<bool>,
@@ -82,6 +84,7 @@ impl LoopCore {
             ready: Ready::new(stealable),
             fleet,
             closed: Cell::new(false),
+            in_turn: Cell::new(false),
             stopping: Cell::new(false),
             root_due: Cell::new(false),
             parking: RefCell::new(Some(Events::with_capacity(EVENTS_PARKING))),
@@ -110,6 +113,9 @@ impl LoopCore {
     }
     pub(super) fn watches(&self) -> &RefCell<Watches> {
         &self.watches
+    }
+    pub(super) fn is_in_turn(&self) -> bool {
+        self.in_turn.get()
     }
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()

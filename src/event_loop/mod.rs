@@ -10,6 +10,7 @@ mod alarm;
 pub(crate) mod clock;
 pub(crate) mod core;
 pub(crate) mod current;
+mod heap;
 pub(crate) mod inbox;
 mod loop_handle;
 mod nest;

@@ -1,26 +1,39 @@
-//! A loop's timers: a 4-ary heap of (deadline, sequence), each with the waker of what it makes ready.
+//! A loop's timers: a heap under a lock, the earliest deadline for peers to see, and a place for one that was just dropped.
 //!
 //! *Invariant.* Holds wakers and nothing else, so whoever expires it only wakes. Equal deadlines fire in arming order.
 //! Cancelling takes the entry out at once, by whoever cancels: there is no garbage to sweep (asyncio's rule of "over 100
 //! and more than half cancelled" bounds what does not exist here).
 //!
+//! *The spare.* One exception, and only until the end of the turn: a timer that is dropped in a turn of its own loop stays in
+//! the heap as the spare, and the next one that this thread arms takes its place. A server's `timeout(.., read()).await` in a
+//! loop does one after the other, and pays one visit to the heap for both. The heap counts the spare as cancelled, does
+//! not show it, and does not wake for it. Only wakers of cells are kept so, whose clones nobody can count.
+//!
+//! The spare is named by two words that the loop's thread alone sets, without the lock, and only when none is named; they are
+//! cleared under the lock, by that thread or by whoever finds the spare due. Under the lock, then, a spare that is seen
+//! stays one. Who does not see it yet finds a timer that is dropped later: that is the same as having come before the drop.
+//! Who has been told of the drop sees it, as he sees all that came before it.
+//!
+//! *What has been swept.* Who expires notes, under the lock, up to which moment he left nothing, and the number of the last
+//! timer that was armed by then. Both only grow, and what is gone stays gone: so who reads them without the lock, and be it one
+//! word from each of two sweeps, may believe that a timer with an earlier deadline and a lower number is not there any more,
+//! and need not look. That is nearly every timer that fires.
+//!
 //! *Threads.* Any; the lock is nearly always the owner's. No waker is cloned, woken or dropped under it. *Ordering.* The
 //! lock's. `next` is a hint for peers; a loop that parks reads the heap after SleepFence, and who arms from another thread
 //! fences after, so one sees the other (`park.rs`).
 
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use slab::Slab;
-
 use super::clock::{self, NEVER};
+use super::core::LoopCore;
+use super::heap::{Heap, Key};
 use super::{Remote, current};
-use crate::primitive::atomic::{AtomicU64, Ordering};
+use crate::primitive::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::primitive::{BiasedArc, Mutex};
-use crate::task::{Event, FutureId, Observer, try_id};
-
-/// Children per node: four share a cache line or two, and the heap is half as deep as a binary one.
-const ARITY: usize = 4;
+use crate::task::{Event, FutureId, Observer, is_cell_waker, try_id};
 
 /// How many wakers are taken out of the heap before they are woken.
 const BATCH: usize = 64;
@@ -29,16 +42,16 @@ pub(crate) struct Timers {
     /// The loop.
     index: usize,
     observer: Observer,
-    heap: Mutex<Heap>,
+    inner: Mutex<Inner>,
     /// The earliest deadline, for peers to see without the lock.
     next: AtomicU64,
+    spare: Spare,
+    swept: Swept,
 }
 
-#[derive(Default)]
-struct Heap {
-    nodes: Vec<Node>,
-    entries: Slab<Entry>,
-    /// What the timers' numbers begin at: they are unique in the process.
+struct Inner {
+    heap: Heap,
+    /// What the timers' numbers begin at, which are unique in the process.
     first: u64,
     armed: u64,
     fired: u64,
@@ -46,105 +59,68 @@ struct Heap {
     closed: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Node {
-    deadline: u64,
-    sequence: u64,
-    slot: u32,
+/// The spare, as the file header says.
+struct Spare {
+    /// Its number, or `NONE`.
+    sequence: AtomicU64,
+    slot: AtomicU32,
 }
 
-struct Entry {
-    waker: Waker,
-    sequence: u64,
-    at: u32,
+/// The number of no timer: the first is 1.
+const NONE: u64 = 0;
+
+#[derive(Default)]
+struct Swept {
+    until: AtomicU64,
+    sequence: AtomicU64,
 }
 
-/// Counts for the metrics.
+/// For the metrics.
 pub(crate) struct TimerCounts {
     pub(crate) armed: u64,
     pub(crate) fired: u64,
     pub(crate) cancelled: u64,
     pub(crate) pending: usize,
+    /// The earliest deadline.
+    pub(crate) next: u64,
 }
 
-impl Node {
-    fn key(&self) -> (u64, u64) {
-        (self.deadline, self.sequence)
-    }
-}
-
-impl Heap {
-    /// The next timer's number.
-    fn number(&mut self) -> u64 {
-        self.armed += 1;
+impl Inner {
+    /// The last number given.
+    fn last(&self) -> u64 {
         self.first + self.armed
     }
 
-    fn insert(&mut self, deadline: u64, sequence: u64, waker: Waker) -> u32 {
-        let at = self.nodes.len() as u32;
-        let slot = self.entries.insert(Entry { waker, sequence, at }) as u32;
-        self.nodes.push(Node { deadline, sequence, slot });
-        self.sift_up(at as usize);
-        slot
+    /// The next timer's number.
+    fn number(&mut self) -> u64 {
+        self.armed += 1;
+        self.last()
+    }
+}
+
+impl Spare {
+    /// As seen at this moment. Only under the lock, or by the loop's thread, the two words belong together; else the heap knows
+    /// no such key.
+    fn key(&self) -> Option<Key> {
+        // Ordering: Relaxed: the heap has the last word.
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        (sequence != NONE).then(|| Key { deadline: NEVER, sequence, slot: self.slot.load(Ordering::Relaxed) })
     }
 
-    fn remove(&mut self, at: usize) -> Waker {
-        let node = self.nodes.swap_remove(at);
-        if at < self.nodes.len() {
-            self.sift_down(at);
-            self.sift_up(at);
-        }
-        self.entries.remove(node.slot as usize).waker
-    }
-
-    fn place(&mut self, node: Node, at: usize) {
-        self.nodes[at] = node;
-        self.entries[node.slot as usize].at = at as u32;
-    }
-
-    fn sift_up(&mut self, mut at: usize) {
-        let node = self.nodes[at];
-        while at > 0 {
-            let parent = (at - 1) / ARITY;
-            if self.nodes[parent].key() <= node.key() {
-                break;
-            }
-            self.place(self.nodes[parent], at);
-            at = parent;
-        }
-        self.place(node, at);
-    }
-
-    fn sift_down(&mut self, mut at: usize) {
-        let node = self.nodes[at];
-        loop {
-            let first = at * ARITY + 1;
-            let last = (first + ARITY).min(self.nodes.len());
-            let Some(child) = (first..last).min_by_key(|&child| self.nodes[child].key()) else {
-                break;
-            };
-            if node.key() <= self.nodes[child].key() {
-                break;
-            }
-            self.place(self.nodes[child], at);
-            at = child;
-        }
-        self.place(node, at);
-    }
-
-    fn next(&self) -> u64 {
-        self.nodes.first().map_or(NEVER, |node| node.deadline)
-    }
-
-    fn entry(&mut self, slot: u32, sequence: u64) -> Option<&mut Entry> {
-        self.entries.get_mut(slot as usize).filter(|entry| entry.sequence == sequence)
+    /// Under the lock.
+    fn clear(&self) {
+        // Ordering: Relaxed: see `key`. The loop's thread sets it again only once it has read this.
+        self.sequence.store(NONE, Ordering::Relaxed);
     }
 }
 
 impl Timers {
     pub(crate) fn new(index: usize, observer: Observer) -> Self {
-        let heap = Heap { first: FutureId::next_timers(), ..Heap::default() };
-        Self { index, observer, heap: Mutex::new(heap), next: AtomicU64::new(NEVER) }
+        let first = FutureId::next_timers();
+        let inner = Inner { heap: Heap::default(), first, armed: 0, fired: 0, cancelled: 0, closed: false };
+        let spare = Spare { sequence: AtomicU64::new(NONE), slot: AtomicU32::new(0) };
+        let next = AtomicU64::new(NEVER);
+        Self { index, observer, inner: Mutex::new(inner), next, spare, swept: Swept::default() }
     }
 
     fn publish(&self, heap: &Heap) {
@@ -164,63 +140,208 @@ impl Timers {
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> u64 {
-        self.heap.lock().next()
+        self.inner.lock().heap.next()
     }
 
     /// Wakes what is due; returns how many. Any thread: the wakers put their tasks where they belong.
     pub(crate) fn expire(&self, now: u64, wake: impl Fn(Waker)) -> usize {
         let mut total = 0;
+        let (mut due, mut numbers) = (Vec::new(), Vec::new());
         while self.next_hint() <= now {
-            let mut due = Vec::new();
-            let mut heap = self.heap.lock();
-            while heap.next() <= now && due.len() < BATCH {
-                due.push((heap.nodes[0].sequence, heap.remove(0)));
+            due.reserve_exact(BATCH);
+            let mut inner = self.inner.lock();
+            let spare = self.spare.key().and_then(|spare| inner.heap.find(spare));
+            let unwanted = spare.filter(|spare| spare.deadline <= now).and_then(|spare| self.cancel(&mut inner, spare));
+            while due.len() < BATCH
+                && let Some((number, waker)) = inner.heap.pop_due(now)
+            {
+                due.push(waker);
+                if self.observer.is_on() {
+                    numbers.push(number);
+                }
             }
-            heap.fired += due.len() as u64;
-            self.publish(&heap);
-            drop(heap);
+            inner.fired += due.len() as u64;
+            if inner.heap.next() > now {
+                self.note_swept(&inner, now);
+            }
+            self.publish(&inner.heap);
+            drop(inner);
+            drop(unwanted);
             total += due.len();
-            for (number, waker) in due {
-                self.observer.tell(|| Event::TimerFired { on: self.index, timer: FutureId::of_timer(number) });
+            for waker in due.drain(..) {
+                for number in numbers.drain(..1.min(numbers.len())) {
+                    self.observer.tell(|| Event::TimerFired { on: self.index, timer: FutureId::of_timer(number) });
+                }
                 wake(waker);
             }
         }
         total
     }
 
+    /// Nothing that was armed so far is due by `now` and still there.
+    fn note_swept(&self, inner: &Inner, now: u64) {
+        // With an observer a timer has its number before it is in the heap.
+        // Ordering: Relaxed: the file header. The loads are the lock's.
+        if !self.observer.is_on() && self.swept.until.load(Ordering::Relaxed) <= now {
+            self.swept.until.store(now, Ordering::Relaxed);
+            self.swept.sequence.store(inner.last(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the timer is known to be gone.
+    fn has_swept(&self, key: Key) -> bool {
+        // Ordering: Relaxed: the file header.
+        key.deadline <= self.swept.until.load(Ordering::Relaxed)
+            && key.sequence <= self.swept.sequence.load(Ordering::Relaxed)
+    }
+
+    /// Takes a timer out. The lock is held.
+    fn cancel(&self, inner: &mut Inner, key: Key) -> Option<Waker> {
+        let waker = inner.heap.remove(key)?;
+        inner.cancelled += 1;
+        if self.spare.key().is_some_and(|spare| spare.sequence == key.sequence) {
+            self.spare.clear();
+        }
+        Some(waker)
+    }
+
     pub(crate) fn counts(&self) -> TimerCounts {
-        let heap = self.heap.lock();
-        TimerCounts { armed: heap.armed, fired: heap.fired, cancelled: heap.cancelled, pending: heap.nodes.len() }
+        let inner = self.inner.lock();
+        let heap = &inner.heap;
+        let spare = self.spare.key().and_then(|spare| heap.find(spare));
+        let dropped = usize::from(spare.is_some());
+        TimerCounts {
+            armed: inner.armed,
+            fired: inner.fired,
+            cancelled: inner.cancelled + dropped as u64,
+            pending: heap.len() - dropped,
+            next: spare.map_or_else(|| heap.next(), |spare| heap.next_without(spare)),
+        }
     }
 
     /// Takes no more timers and wakes all that wait, to find their loop gone.
     pub(crate) fn close(&self, wake: impl Fn(Waker)) {
-        let mut heap = self.heap.lock();
-        heap.closed = true;
-        heap.nodes.clear();
-        let wakers: Vec<_> = heap.entries.drain().map(|entry| entry.waker).collect();
-        self.publish(&heap);
-        drop(heap);
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        let wakers = inner.heap.drain();
+        self.publish(&inner.heap);
+        drop(inner);
         wakers.into_iter().for_each(wake);
+    }
+}
+
+/// The spare: by the loop's own thread, in its turn.
+impl Timers {
+    /// Keeps a timer that is dropped; false if there is one already.
+    fn set_aside(&self, key: Key) -> bool {
+        if self.spare.key().is_some() || self.observer.is_on() {
+            return false;
+        }
+        // Ordering: Relaxed: the file header.
+        self.spare.slot.store(key.slot, Ordering::Relaxed);
+        self.spare.sequence.store(key.sequence, Ordering::Relaxed);
+        true
+    }
+
+    /// Arms in the place of the spare, if there is one.
+    fn rearm<'a>(&self, deadline: u64, mut waker: Given<'a>) -> Result<Key, Given<'a>> {
+        while self.spare.key().is_some() {
+            let mut inner = self.inner.lock();
+            let spare = self.spare.key().and_then(|spare| inner.heap.find(spare));
+            let Some((spare, kept)) = spare.and_then(|spare| Some((spare, inner.heap.waker(spare)?))) else {
+                // It was due meanwhile.
+                self.spare.clear();
+                break;
+            };
+            match &mut waker {
+                Given::Own(waker) => std::mem::swap(kept, waker),
+                Given::Lent(waker) if kept.will_wake(waker) => {}
+                Given::Lent(lent) => {
+                    // Cloned outside the lock: it may be user code.
+                    drop(inner);
+                    waker = Given::Own(lent.clone());
+                    continue;
+                }
+            }
+            self.spare.clear();
+            inner.cancelled += 1;
+            let sequence = inner.number();
+            let key = inner.heap.rekey(spare, deadline, sequence);
+            self.publish(&inner.heap);
+            drop(inner);
+            drop(waker);
+            return Ok(key);
+        }
+        Err(waker)
+    }
+
+    /// Takes the spare out; its waker is to be dropped.
+    #[cold]
+    fn take_spare(&self) -> Option<Waker> {
+        let mut inner = self.inner.lock();
+        let spare = self.spare.key()?;
+        let waker = self.cancel(&mut inner, spare);
+        self.spare.clear();
+        self.publish(&inner.heap);
+        waker
+    }
+
+    /// At the end of a turn.
+    pub(crate) fn end_turn(&self) -> Option<Waker> {
+        if self.spare.key().is_some() { self.take_spare() } else { None }
+    }
+}
+
+/// A waker to be armed: cloned only if it has to be.
+enum Given<'a> {
+    Own(Waker),
+    Lent(&'a Waker),
+}
+
+impl Given<'_> {
+    fn is_of_cell(&self) -> bool {
+        match self {
+            Self::Own(waker) => is_cell_waker(waker),
+            Self::Lent(waker) => is_cell_waker(waker),
+        }
+    }
+
+    fn into_owned(self) -> Waker {
+        match self {
+            Self::Own(waker) => waker,
+            Self::Lent(waker) => waker.clone(),
+        }
     }
 }
 
 /// One armed deadline. Dropping it cancels.
 pub(crate) struct Timer {
     home: BiasedArc<Remote>,
-    slot: u32,
-    sequence: u64,
+    key: Key,
+    /// Whether the waker is a cell's.
+    of_cell: bool,
 }
 
 impl Timer {
     /// Arms `waker` for `deadline` on `home`; on a closed loop it is woken at once.
     pub(crate) fn arm(home: BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
-        Self::arm_told(home, deadline, waker, |timers, number| timers.tell_armed(number, deadline))
+        let nanos = clock::nanos(deadline);
+        Self::arm_told(home, nanos, Given::Own(waker), |timers, number| timers.tell_armed(number, deadline))
     }
 
-    /// The same for a future that a task polls, which is going to wait for it.
-    pub(crate) fn arm_awaited(home: BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
-        Self::arm_told(home, deadline, waker, |timers, number| {
+    /// The same for a future that a task polls, which is going to wait for it. On the `home` that is asked for, or in the place
+    /// of a timer that was just dropped on this thread's loop. `nanos`: the deadline.
+    pub(crate) fn arm_awaited(
+        home: impl FnOnce() -> BiasedArc<Remote>,
+        deadline: Instant,
+        nanos: u64,
+        waker: &Waker,
+    ) -> Self {
+        let waker = match Self::rearm(nanos, Given::Lent(waker)) {
+            Ok(timer) => return timer,
+            Err(waker) => waker,
+        };
+        Self::arm_told(home(), nanos, waker, |timers, number| {
             let (task, future) = (try_id(), FutureId::of_timer(number));
             timers.observer.tell(|| Event::FutureCreated { future });
             timers.tell_armed(number, deadline);
@@ -229,55 +350,77 @@ impl Timer {
         })
     }
 
+    /// Takes the place of this thread's spare, if there is one.
+    fn rearm(deadline: u64, waker: Given<'_>) -> Result<Self, Given<'_>> {
+        let has_spare = |core: &Rc<LoopCore>| core.is_in_turn() && core.remote().timers().spare.key().is_some();
+        let core = current::with(|core| core.filter(|core| has_spare(core)).cloned());
+        match core {
+            Some(core) => Self::rearm_on(core.remote(), deadline, waker),
+            None => Err(waker),
+        }
+    }
+
+    /// The same on `home`, which is this thread's.
+    fn rearm_on<'a>(home: &BiasedArc<Remote>, deadline: u64, waker: Given<'a>) -> Result<Self, Given<'a>> {
+        let of_cell = waker.is_of_cell();
+        let key = home.timers().rearm(deadline, waker)?;
+        Ok(Self { home: home.clone(), key, of_cell })
+    }
+
     /// `tell` is called before the timer can fire, if there is anybody to be told.
-    fn arm_told(home: BiasedArc<Remote>, deadline: Instant, waker: Waker, tell: impl FnOnce(&Timers, u64)) -> Self {
-        let deadline = clock::nanos(deadline);
+    fn arm_told(home: BiasedArc<Remote>, deadline: u64, waker: Given<'_>, tell: impl FnOnce(&Timers, u64)) -> Self {
+        let of_cell = waker.is_of_cell();
+        let waker = waker.into_owned();
         let timers = home.timers();
-        let mut heap = timers.heap.lock();
-        let sequence = heap.number();
+        let mut inner = timers.inner.lock();
+        let sequence = inner.number();
         if timers.observer.is_on() {
-            drop(heap);
+            drop(inner);
             tell(timers, sequence);
-            heap = timers.heap.lock();
+            inner = timers.inner.lock();
         }
-        if heap.closed {
-            drop(heap);
+        if inner.closed {
+            drop(inner);
             waker.wake();
-            return Self { home, slot: u32::MAX, sequence: u64::MAX };
+            return Self { home, key: Key::DEAD, of_cell };
         }
-        let earliest = deadline < heap.next();
-        let slot = heap.insert(deadline, sequence, waker);
-        timers.publish(&heap);
-        drop(heap);
+        let earliest = deadline < inner.heap.next();
+        let key = inner.heap.insert(deadline, sequence, waker);
+        timers.publish(&inner.heap);
+        drop(inner);
         if earliest && !current::is_on(&home) {
             // It may be asleep with a later deadline.
             home.unpark();
         }
-        Self { home, slot, sequence }
+        Self { home, key, of_cell }
+    }
+
+    /// What it was armed for.
+    pub(crate) fn deadline(&self) -> u64 {
+        self.key.deadline
     }
 
     /// Has `waker` woken instead, if it is another. False: the timer has fired, or its loop is gone.
-    pub(crate) fn update(&self, waker: &Waker) -> bool {
+    pub(crate) fn update(&mut self, waker: &Waker) -> bool {
         let timers = self.home.timers();
-        match timers.heap.lock().entry(self.slot, self.sequence) {
+        match timers.inner.lock().heap.waker(self.key) {
             None => return false,
-            Some(entry) if entry.waker.will_wake(waker) => return true,
+            Some(kept) if kept.will_wake(waker) => return true,
             Some(_) => {}
         }
         // Cloned and dropped outside the lock: both are user code.
         let mut waker = waker.clone();
-        match timers.heap.lock().entry(self.slot, self.sequence) {
+        self.of_cell = is_cell_waker(&waker);
+        match timers.inner.lock().heap.waker(self.key) {
             None => return false,
-            Some(entry) => std::mem::swap(&mut entry.waker, &mut waker),
+            Some(kept) => std::mem::swap(kept, &mut waker),
         }
         true
     }
-}
 
-impl Timer {
     /// A poll by a task that waits for this timer: it found that it has to wait on, or that it need not any more.
     pub(crate) fn tell_polled(&self, resumed: bool) {
-        let future = FutureId::of_timer(self.sequence);
+        let future = FutureId::of_timer(self.key.sequence);
         self.home.timers().observer.tell(|| match resumed {
             true => Event::FutureResumed { task: try_id(), future },
             false => Event::Blocking { task: try_id(), future },
@@ -287,20 +430,47 @@ impl Timer {
     /// Cancels; gives back the waker, unless the timer has fired.
     pub(crate) fn take(&self) -> Option<Waker> {
         let timers = self.home.timers();
-        let mut heap = timers.heap.lock();
-        let at = heap.entry(self.slot, self.sequence)?.at as usize;
-        let waker = heap.remove(at);
-        heap.cancelled += 1;
-        timers.publish(&heap);
-        drop(heap);
-        let timer = FutureId::of_timer(self.sequence);
+        if timers.has_swept(self.key) {
+            return None;
+        }
+        let mut inner = timers.inner.lock();
+        let waker = timers.cancel(&mut inner, self.key)?;
+        timers.publish(&inner.heap);
+        drop(inner);
+        let timer = FutureId::of_timer(self.key.sequence);
         timers.observer.tell(|| Event::TimerCancelled { on: timers.index, timer });
         Some(waker)
+    }
+
+    /// Whether it may be kept as a spare: it is this thread's loop's, which is in a turn.
+    fn is_here(&self) -> bool {
+        let is_here = |core: &Rc<LoopCore>| core.is_in_turn() && BiasedArc::ptr_eq(core.remote(), &self.home);
+        self.of_cell && current::with(|core| core.is_some_and(is_here))
+    }
+}
+
+/// For the models, whose threads are on no loop.
+#[allow(dead_code, reason = "for the models")]
+impl Timer {
+    /// Drops it as its loop's thread does in a turn.
+    pub(crate) fn drop_in_turn(mut self) {
+        if self.home.timers().set_aside(self.key) {
+            self.key = Key::DEAD;
+        }
+    }
+
+    /// Arms in the place of the spare as the loop's thread does.
+    pub(crate) fn arm_in_turn(home: &BiasedArc<Remote>, deadline: Instant, waker: &Waker) -> Option<Self> {
+        Self::rearm_on(home, clock::nanos(deadline), Given::Lent(waker)).ok()
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
+        let timers = self.home.timers();
+        if timers.has_swept(self.key) || (self.is_here() && timers.set_aside(self.key)) {
+            return;
+        }
         // The waker is dropped here, after the lock.
         drop(self.take());
     }

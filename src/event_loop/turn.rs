@@ -126,7 +126,15 @@ impl LoopCore {
 
     /// Runs what is ready now, but not what that makes ready, within `limit`. `root` is called when the root future was
     /// woken, and breaks when it is done.
-    pub(crate) fn run_ready(&self, limit: TurnLimit, mut root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    pub(crate) fn run_ready(&self, limit: TurnLimit, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+        self.in_turn.set(true);
+        let flow = self.run_handles(limit, root);
+        self.in_turn.set(false);
+        drop(self.remote.timers().end_turn());
+        flow
+    }
+
+    fn run_handles(&self, limit: TurnLimit, mut root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         let mut quota = self.ready.quota();
         let n = quota.total().min(limit.handles);
         let stats = self.remote.stats();

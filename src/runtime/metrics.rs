@@ -132,7 +132,7 @@ fn collect_loop(shared: &Shared, index: usize) -> LoopMetrics {
         ready_depth: ready_depth(shared, index),
         inbox_depth: remote.inbox().len(),
         timers_pending: timers.pending,
-        next_timer: match remote.timers().next_hint() {
+        next_timer: match timers.next {
             clock::NEVER => None,
             next => Some(Duration::from_nanos(next.saturating_sub(clock::now()))),
         },

@@ -57,7 +57,7 @@ impl Future for ShutdownExecutor {
             this.give_up(timeout);
             return Poll::Ready(false);
         }
-        if !this.timer.as_ref().is_some_and(|timer| timer.update(cx.waker())) {
+        if !this.timer.as_mut().is_some_and(|timer| timer.update(cx.waker())) {
             let home = scheduler::try_timer_home().unwrap_or_else(|| this.anchor.shared.present_home().clone());
             this.timer = Some(Timer::arm(home, deadline, cx.waker().clone()));
         }

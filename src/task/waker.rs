@@ -33,6 +33,11 @@ pub(super) fn waker(task: RawTask) -> Waker {
     (*waker_ref(task)).clone()
 }
 
+/// Whether it is a cell's: then cloning and dropping it only counts.
+pub(crate) fn is_cell_waker(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &raw const VTABLE)
+}
+
 /// # Safety
 /// `data` is the pointer of a waker made here, so it points to a live cell.
 unsafe fn task(data: *const ()) -> RawTask {

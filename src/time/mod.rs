@@ -33,7 +33,7 @@ pub use timeout::{Timeout, TimeoutError, timeout, timeout_at, wait_for};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::event_loop::{Remote, Timer};
+use crate::event_loop::{Remote, Timer, clock};
 use crate::primitive::BiasedArc;
 use crate::scheduler::{self, Anchor};
 
@@ -63,15 +63,9 @@ struct Alarm {
     /// When it was made, if its first poll may take that for the time: a timeout is polled where it is made, and one that arms a
     /// deadline that has just passed is woken at once.
     made_at: Option<Instant>,
-    armed: Option<Armed>,
-}
-
-struct Armed {
-    timer: Timer,
-    /// What the timer was armed for: the deadline or, after a `reset` to a later one, an earlier instant. It is left in
-    /// place then. A deadline that is pushed back by every message costs one spurious poll per period, not two visits
-    /// to the heap per message.
-    until: Instant,
+    /// Armed for the deadline or, after a `reset` to a later one, for an earlier instant: it is left in place then. A deadline that
+    /// is pushed back by every message costs one spurious poll per period, not two visits to the heap per message.
+    armed: Option<Timer>,
 }
 
 impl Alarm {
@@ -100,38 +94,45 @@ impl Alarm {
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.made_at.take().unwrap_or_else(Instant::now);
         if now >= self.deadline {
-            if let Some(armed) = self.armed.take() {
-                armed.timer.tell_polled(true);
+            if let Some(timer) = self.armed.take() {
+                timer.tell_polled(true);
             }
             return Poll::Ready(());
         }
-        if let Some(armed) = &mut self.armed {
-            if armed.until <= self.deadline && armed.timer.update(cx.waker()) {
-                armed.timer.tell_polled(false);
+        let deadline = clock::nanos(self.deadline);
+        if let Some(timer) = &mut self.armed {
+            if timer.deadline() <= deadline && timer.update(cx.waker()) {
+                timer.tell_polled(false);
                 return Poll::Pending;
             }
             // It fired for an earlier deadline, or its loop is gone: arm it afresh.
             self.armed = None;
         }
-        if self.deadline - now < NEVER {
+        if !self.is_never(deadline, now) {
             if self.travels && self.birth.is_none() {
                 self.birth = scheduler::try_current().ok();
             }
-            let home = self.home().unwrap_or_else(scheduler::home);
-            let timer = Timer::arm_awaited(home, self.deadline, cx.waker().clone());
-            self.armed = Some(Armed { timer, until: self.deadline });
+            let home = || self.home().unwrap_or_else(scheduler::home);
+            self.armed = Some(Timer::arm_awaited(home, self.deadline, deadline, cx.waker()));
         }
         Poll::Pending
+    }
+
+    /// Whether the deadline is too far away to be armed. `nanos` is the same as the engine counts it, from a moment of the past:
+    /// nearly always that answers the question.
+    fn is_never(&self, nanos: u64, now: Instant) -> bool {
+        u128::from(nanos) >= NEVER.as_nanos() && self.deadline - now >= NEVER
     }
 
     /// Moves the deadline. A waiting task is woken at the new one; there is no need to poll in between.
     fn reset(&mut self, deadline: Instant) {
         self.deadline = deadline;
-        let Some(armed) = self.armed.take_if(|armed| deadline < armed.until) else { return };
+        let earlier = |timer: &mut Timer| clock::nanos(deadline) < timer.deadline();
+        let Some(timer) = self.armed.take_if(earlier) else { return };
         // One that has fired has woken its task, which will look for itself.
-        let Some(waker) = armed.timer.take() else { return };
+        let Some(waker) = timer.take() else { return };
         match self.home() {
-            Some(home) => self.armed = Some(Armed { timer: Timer::arm(home, deadline, waker), until: deadline }),
+            Some(home) => self.armed = Some(Timer::arm(home, deadline, waker)),
             // Nowhere to arm.
             None => waker.wake(),
         }
