@@ -9,10 +9,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use mio::Events;
+use slab::Slab;
 
 use super::Remote;
 use super::clock;
@@ -30,6 +33,9 @@ use crate::task::{
 
 pub(crate) struct LoopCore {
     pub(super) remote: BiasedArc<Remote>,
+    pub(super) remote: BiasedArc<Remote>,
+    /// The same as a scheduler.
+    home: PinnedHome,
     /// Where its timers and watched descriptors live: its own remote, or for a guest that of a loop with a selector.
     pub(super) devices: BiasedArc<Remote>,
     pub(super) ready: Ready,
@@ -47,6 +53,8 @@ pub(crate) struct LoopCore {
     pub(super) parking: RefCell<Option<Events>>,
     pub(super) looking: RefCell<Option<Events>>,
     watches: RefCell<Watches>,
+    /// The timers of callbacks that wait for their time.
+    delays: Rc<Delays>,
     /// When the clock was last read, in nanoseconds.
     pub(super) now: Cell<u64>,
     /// When a wait last ended for a timer.
@@ -79,6 +87,7 @@ impl LoopCore {
         remote.take_over();
         Rc::new(Self {
             bias: Cell::new(Some(BiasedArc::bias(&remote))),
+            home: PinnedHome::new(remote.clone()),
             remote,
             devices,
             ready: Ready::new(stealable),
@@ -90,6 +99,7 @@ impl LoopCore {
             parking: RefCell::new(Some(Events::with_capacity(EVENTS_PARKING))),
             looking: RefCell::new(Some(Events::with_capacity(EVENTS_LOOKING))),
             watches: RefCell::default(),
+            delays: Rc::default(),
             now: Cell::new(clock::now()),
             woke_for_timer: Cell::new(0),
             stride: Cell::new(1),
@@ -148,27 +158,38 @@ impl LoopCore {
         task.into_handle()
     }
 
+    /// `now`: the time, if the caller has just looked.
     #[track_caller]
-    pub(crate) fn call_at(&self, when: Instant, f: impl FnOnce() + 'static) -> TimerHandle {
+    pub(crate) fn call_at(&self, when: Instant, now: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
         let new = self.new_callback(false, Location::caller());
         // The timer belongs to the closure, so that it goes with it, run or cancelled.
-        let timer = Rc::new(Cell::new(None));
-        let own = timer.clone();
+        let delay = Delay::new(&self.delays);
+        let index = delay.index;
         let fire = move || {
-            drop(own.take());
+            drop(delay);
             f();
         };
         let task = spawn_cell(Once::new(fire), self.home(), new);
         let handle = task.into_handle();
-        if clock::nanos(when) <= clock::now() {
+        if when <= now.unwrap_or_else(Instant::now) {
             self.put_nothing_off();
         }
-        if task.bind(&self.home()) {
-            timer.set(Some(Timer::arm(self.devices.clone(), when, task.waker())));
+        if task.bind(&self.home) {
+            let timer = self.arm(when, task.waker());
+            self.delays.borrow_mut()[index] = Some(timer);
         } else {
             handle.cancel();
         }
         TimerHandle::new(handle, when)
+    }
+
+    /// Arms a timer where this loop's are; in the place of one that was just dropped, if they are its own.
+    fn arm(&self, when: Instant, waker: Waker) -> Timer {
+        if self.is_in_turn() && BiasedArc::ptr_eq(&self.remote, &self.devices) {
+            Timer::arm_in_turn(&self.devices, when, waker)
+        } else {
+            Timer::arm(self.devices.clone(), when, waker)
+        }
     }
 
     /// Spawns a future that stays on this loop, which is the thread's current one if the task is to be eager.
@@ -317,8 +338,31 @@ impl LoopCore {
     }
 }
 
+/// By what a callback is known that waits for its time. `None`: its timer is not armed yet.
+type Delays = RefCell<Slab<Option<Timer>>>;
+
+/// The place of a callback's timer, which is dropped with it.
+struct Delay {
+    delays: Rc<Delays>,
+    index: usize,
+}
+
+impl Delay {
+    fn new(delays: &Rc<Delays>) -> Self {
+        Self { index: delays.borrow_mut().insert(None), delays: delays.clone() }
+    }
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        let timer = self.delays.borrow_mut().remove(self.index);
+        // Not under the borrow: its waker may be the last reference to a cell.
+        drop(timer);
+    }
+}
+
 /// A task that runs only when its waker is woken.
 pub(crate) struct Idle {
     pub(crate) task: Task<()>,
-    pub(crate) waker: std::task::Waker,
+    pub(crate) waker: Waker,
 }

@@ -116,13 +116,13 @@ impl EventLoop {
     #[track_caller]
     pub fn call_later(&self, delay: Duration, callback: impl FnOnce() + 'static) -> TimerHandle {
         let now = self.time();
-        self.core.call_at(now.checked_add(delay.min(clock::FAR)).unwrap_or(now), callback)
+        self.core.call_at(now.checked_add(delay.min(clock::FAR)).unwrap_or(now), Some(now), callback)
     }
 
     /// Schedules `callback` for `when`, never earlier; equal times in the order of the calls.
     #[track_caller]
     pub fn call_at(&self, when: Instant, callback: impl FnOnce() + 'static) -> TimerHandle {
-        self.core.call_at(when, callback)
+        self.core.call_at(when, None, callback)
     }
 
     /// Spawns a future that stays on this thread, so it need not be `Send`.

@@ -93,12 +93,14 @@ impl Remote {
     pub(super) fn take_over(&self) {
         self.live.take_over();
         self.pinned.take_over();
+        self.timers.take_over();
     }
 
     /// The thread that drove the loop does not any more.
     pub(super) fn give_up(&self) {
         self.live.give_up();
         self.pinned.give_up();
+        self.timers.give_up();
     }
 
     pub(crate) fn index(&self) -> usize {

@@ -19,7 +19,8 @@
 //! word from each of two sweeps, may believe that a timer with an earlier deadline and a lower number is not there any more,
 //! and need not look. That is nearly every timer that fires.
 //!
-//! *Threads.* Any; the lock is nearly always the owner's. No waker is cloned, woken or dropped under it. *Ordering.* The
+//! *Threads.* Any; the lock is nearly always the owner's, and biased: while its loop is driven, that thread locks it without an
+//! atomic read-modify-write. No waker is cloned, woken or dropped under it. *Ordering.* The
 //! lock's. `next` is a hint for peers; a loop that parks reads the heap after SleepFence, and who arms from another thread
 //! fences after, so one sees the other (`park.rs`).
 
@@ -32,7 +33,7 @@ use super::core::LoopCore;
 use super::heap::{Heap, Key};
 use super::{Remote, current};
 use crate::primitive::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::primitive::{BiasedArc, Mutex};
+use crate::primitive::{BiasedArc, BiasedMutex};
 use crate::task::{Event, FutureId, Observer, is_cell_waker, try_id};
 
 /// How many wakers are taken out of the heap before they are woken.
@@ -42,7 +43,7 @@ pub(crate) struct Timers {
     /// The loop.
     index: usize,
     observer: Observer,
-    inner: Mutex<Inner>,
+    inner: BiasedMutex<Inner>,
     /// The earliest deadline, for peers to see without the lock.
     next: AtomicU64,
     spare: Spare,
@@ -120,7 +121,17 @@ impl Timers {
         let inner = Inner { heap: Heap::default(), first, armed: 0, fired: 0, cancelled: 0, closed: false };
         let spare = Spare { sequence: AtomicU64::new(NONE), slot: AtomicU32::new(0) };
         let next = AtomicU64::new(NEVER);
-        Self { index, observer, inner: Mutex::new(inner), next, spare, swept: Swept::default() }
+        Self { index, observer, inner: BiasedMutex::new(inner), next, spare, swept: Swept::default() }
+    }
+
+    /// The calling thread drives the loop from now on.
+    pub(super) fn take_over(&self) {
+        self.inner.take_over();
+    }
+
+    /// The thread that drove the loop does not any more.
+    pub(super) fn give_up(&self) {
+        self.inner.give_up();
     }
 
     fn publish(&self, heap: &Heap) {
@@ -449,19 +460,21 @@ impl Timer {
     }
 }
 
-/// For the models, whose threads are on no loop.
-#[allow(dead_code, reason = "for the models")]
 impl Timer {
-    /// Drops it as its loop's thread does in a turn.
+    /// Arms on the loop of this thread, which is in a turn.
+    pub(crate) fn arm_in_turn(home: &BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
+        match Self::rearm_on(home, clock::nanos(deadline), Given::Own(waker)) {
+            Ok(timer) => timer,
+            Err(waker) => Self::arm(home.clone(), deadline, waker.into_owned()),
+        }
+    }
+
+    /// Drops it as its loop's thread does in a turn: for the models, whose threads are on no loop.
+    #[allow(dead_code, reason = "for the models")]
     pub(crate) fn drop_in_turn(mut self) {
         if self.home.timers().set_aside(self.key) {
             self.key = Key::DEAD;
         }
-    }
-
-    /// Arms in the place of the spare as the loop's thread does.
-    pub(crate) fn arm_in_turn(home: &BiasedArc<Remote>, deadline: Instant, waker: &Waker) -> Option<Self> {
-        Self::rearm_on(home, clock::nanos(deadline), Given::Lent(waker)).ok()
     }
 }
 
