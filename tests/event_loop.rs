@@ -344,6 +344,62 @@ one_loop! {
 
     // ------------------------------------------------------------------------------------------------ timers
 
+    /// What another thread posted before it said so comes first, whichever way this thread then appends.
+    async fn c05_s0_16_a_post_that_this_thread_was_told_of_stays_before_its_own(event_loop: EventLoop) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let add = |name| {
+            let log = log.clone();
+            move || log.lock().unwrap().push(name)
+        };
+        let posts = |name| {
+            let (handle, add) = (event_loop.handle(), add(name));
+            thread::spawn(move || drop(handle.call_soon_threadsafe(add))).join().unwrap();
+        };
+        posts("theirs 1");
+        event_loop.call_soon(add("soon"));
+        posts("theirs 2");
+        event_loop.handle().call_soon_threadsafe(add("own post"));
+        posts("theirs 3");
+        let task = event_loop.spawn_local({
+            let add = add("task");
+            async move { add() }
+        });
+        posts("theirs 4");
+        task.await.unwrap();
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(
+            *log.lock().unwrap(),
+            ["theirs 1", "soon", "theirs 2", "own post", "theirs 3", "task", "theirs 4"]
+        );
+    }
+
+    /// Timers that are cancelled give their places to those that come after them.
+    async fn c06_n04_timers_amid_cancelled_ones_keep_their_order(event_loop: EventLoop) {
+        let (log, wrong) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+        let start = Instant::now();
+        let mut cancelled = Vec::new();
+        for each in 0..60_u32 {
+            let (log, wrong) = (log.clone(), wrong.clone());
+            let count = move || wrong.set(wrong.get() + 1);
+            let timer = event_loop.call_later(if each % 2 == 0 { HOUR } else { MS }, count);
+            assert!(timer.cancel() && timer.cancelled() && timer.cancel());
+            let due = start + (10 + each % 3) * MS;
+            event_loop.call_at(due, move || log.borrow_mut().push((each % 3, each, Instant::now() >= due)));
+            cancelled.push(timer);
+            if each % 20 == 19 {
+                yield_now().await;
+            }
+        }
+        sleep(30 * MS).await;
+        let mut expected: Vec<_> = (0..60_u32).map(|each| (each % 3, each, true)).collect();
+        expected.sort_unstable();
+        assert_eq!(*log.borrow(), expected);
+        assert_eq!(wrong.get(), 0);
+        assert!(cancelled.iter().all(|timer| timer.cancelled()));
+        assert_eq!(Rc::strong_count(&wrong), 1, "a cancelled closure goes at once");
+    }
+
     async fn c06_n04_call_later_runs_once_and_never_early(event_loop: EventLoop) {
         let (ran, start) = (Rc::new(RefCell::new(Vec::new())), Instant::now());
         let mut delays: Vec<u32> = (0..20).map(|i| (i * 13) % 20).collect();

@@ -9,8 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Poll;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -32,7 +30,6 @@ use crate::task::{
 };
 
 pub(crate) struct LoopCore {
-    pub(super) remote: BiasedArc<Remote>,
     pub(super) remote: BiasedArc<Remote>,
     /// The same as a scheduler.
     home: PinnedHome,
@@ -220,7 +217,22 @@ impl LoopCore {
 
     fn push(&self, handle: ReadyHandle) {
         handle.tell_queued();
+        self.append(handle);
+    }
+
+    /// Queues a pinned handle on this thread, after all that was posted to the loop before. What another thread posted, and then
+    /// told this one of, is seen by the look at the inbox, though that is Relaxed: its length was written before the telling.
+    #[inline]
+    pub(super) fn append(&self, handle: ReadyHandle) {
+        if !self.remote.inbox().is_empty() {
+            self.take_posts_first();
+        }
         self.ready.push_pinned(handle);
+    }
+
+    #[cold]
+    fn take_posts_first(&self) {
+        self.take_posts();
     }
 
     /// A pinned task, and its ready handle if it is `queued` and the loop still takes tasks.

@@ -303,7 +303,7 @@ impl Schedule for PinnedHome {
     #[inline]
     fn push(target: Target, handle: ReadyHandle) {
         match target {
-            Target::Own(core) => core.ready().push_pinned(handle),
+            Target::Own(core) => core.append(handle),
             Target::Other(remote) => remote.post(handle),
         }
     }
