@@ -303,6 +303,12 @@ BUGS = [
     ("timer", "a second spare takes the place of the first", [
         ("if self.spare.key().is_some() || self.observer.is_on() {", "if self.observer.is_on() {"),
     ]),
+    ("timer", "a helper wakes what is pinned to the loop", [
+        ("if !own && only_loop(&waker) == Some(self.index) {", "if !own && only_loop(&waker) == Some(usize::MAX) {"),
+    ]),
+    ("timer", "a loop forgets what was left for it", [
+        ("if own && !inner.left.is_empty() {", "if own && inner.left.len() > 1 {"),
+    ]),
     ("timer", "a late sweep takes back what an earlier one noted", [
         ("!self.observer.is_on() && self.swept.until.load(Ordering::Relaxed) <= now", "!self.observer.is_on()"),
     ]),

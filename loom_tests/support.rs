@@ -230,6 +230,12 @@ impl Schedule for Home {
         self.hub.home == thread::current().id()
     }
 
+    /// As if the hub were the loop of index 0.
+    fn only_loop(&self) -> Option<usize> {
+        self.alive.load(Relaxed);
+        Some(0)
+    }
+
     fn live(&self) -> Option<&LiveList> {
         self.alive.load(Relaxed);
         Some(&self.hub.live)

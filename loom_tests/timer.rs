@@ -6,18 +6,20 @@
 //! an earlier deadline is told. Every timer is counted in one place, at any moment. Who believes a timer to be swept is right.
 //! *Threads.* One or two expire, one updates or arms, one cancels. *Bound.* Two preemptions.
 //! *Seeded bugs.* An entry is known by its slot alone; an armed timer unparks nobody; an update keeps the old waker; the spare
-//! is woken like any other; a second spare takes the place of the first; a late sweep takes back what an earlier one noted.
+//! is woken like any other; a second spare takes the place of the first; a late sweep takes back what an earlier one noted; a helper
+//! wakes what is pinned to the loop; a loop forgets what was left for it.
 
-use std::sync::Arc as StdArc;
+use std::sync::{Arc as StdArc, Mutex as StdMutex};
 use std::time::{Duration, Instant};
 
 use loom::thread;
 
-use super::support::{Signal, check};
+use super::support::{Home, Hub, Signal, check, new_task};
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
 use crate::event_loop::{Remote, Timer};
 use crate::primitive::BiasedArc;
+use crate::task::{Kind, Once, spawn_cell};
 
 /// A moment after all deadlines.
 const PAST_IT: u64 = NEVER - 1;
@@ -33,7 +35,7 @@ fn soon() -> Instant {
 }
 
 fn expire(remote: &Remote) -> usize {
-    remote.timers().expire(PAST_IT, |waker| waker.wake())
+    remote.timers().expire_for(PAST_IT, |waker| waker.wake())
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn a_spare_wakes_nobody_who_was_told_of_the_drop() {
         let remote = remote();
         let (first, second) = (Signal::new(), Signal::new());
         let timers = [&first, &second].map(|signal| Timer::arm(remote.clone(), soon(), signal.waker()));
-        timers.map(Timer::drop_in_turn);
+        let _ = timers.map(Timer::drop_in_turn);
         let helper = thread::spawn({
             let remote = remote.clone();
             move || {
@@ -199,7 +201,9 @@ fn what_is_believed_to_be_swept_is_gone() {
         let first = Timer::arm(remote.clone(), early, signal.waker());
         let sweeps = [early, late].map(|until| {
             let remote = remote.clone();
-            thread::spawn(move || remote.timers().expire(crate::event_loop::clock::nanos(until), |waker| waker.wake()))
+            thread::spawn(move || {
+                remote.timers().expire_for(crate::event_loop::clock::nanos(until), |waker| waker.wake())
+            })
         });
         drop(Timer::arm(remote.clone(), middle, signal.waker()));
         assert!(remote.timers().counts().pending <= 1, "the second is gone");
@@ -207,5 +211,37 @@ fn what_is_believed_to_be_swept_is_gone() {
         assert_eq!(signal.woken.get(), fired);
         drop(first);
         assert_eq!(remote.timers().counts().pending, 0);
+    });
+}
+
+#[test]
+fn callbacks_of_a_loop_fire_in_order_beside_a_helper() {
+    check(|| {
+        let remote = remote();
+        let (hub, ran) = (Hub::new(), StdArc::new(StdMutex::new(Vec::new())));
+        let when = soon();
+        let armed = [0, 1].map(|n| {
+            let ran = ran.clone();
+            let callback = Once::new(move || ran.lock().unwrap().push(n));
+            let task = spawn_cell(callback, Home::of(&hub), new_task(Kind::Callback, true, false));
+            let timer = Timer::arm(remote.clone(), when, task.waker());
+            (task.into_handle(), timer)
+        });
+        let helper = thread::spawn({
+            let remote = remote.clone();
+            move || {
+                expire(&remote);
+            }
+        });
+        // The loop's own turns.
+        remote.timers().expire_own(PAST_IT, |waker| waker.wake());
+        hub.run_all();
+        helper.join().unwrap();
+        assert_eq!(remote.timers().next_own(), if ran.lock().unwrap().len() == 2 { NEVER } else { 0 });
+        remote.timers().expire_own(PAST_IT, |waker| waker.wake());
+        hub.run_all();
+        assert_eq!(*ran.lock().unwrap(), [0, 1]);
+        drop(armed);
+        assert_eq!(hub.freed.get(), 2);
     });
 }

@@ -826,3 +826,29 @@ fn c11_r36_one_pinned_task_takes_no_more_than_its_share_beside_many() {
         });
     }
 }
+
+#[test]
+fn c06_r38_equal_deadlines_fire_in_order_beside_a_helper() {
+    const CALLBACKS: usize = 500;
+    for loops in [1, 2, 4] {
+        with_timeout(move || {
+            let rt = runtime(loops);
+            for round in 0..30 {
+                rt.block_on(async {
+                    let (event_loop, fired) = (EventLoop::current(), Rc::new(RefCell::new(Vec::new())));
+                    let when = Instant::now() + MS;
+                    for n in 0..CALLBACKS {
+                        let fired = fired.clone();
+                        event_loop.call_at(when, move || fired.borrow_mut().push(n));
+                    }
+                    // Held up, so that others help.
+                    while Instant::now() < when + Duration::from_micros(400) {}
+                    while fired.borrow().len() < CALLBACKS {
+                        yield_now().await;
+                    }
+                    assert!(fired.borrow().is_sorted(), "round {round} with {loops} loops");
+                });
+            }
+        });
+    }
+}

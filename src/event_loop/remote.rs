@@ -313,6 +313,10 @@ impl Schedule for PinnedHome {
         current::is_on(&self.remote)
     }
 
+    fn only_loop(&self) -> Option<usize> {
+        Some(self.remote.index)
+    }
+
     #[inline]
     fn live(&self) -> Option<&LiveList> {
         Some(&self.remote.pinned)

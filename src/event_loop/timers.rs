@@ -4,6 +4,11 @@
 //! Cancelling takes the entry out at once, by whoever cancels: there is no garbage to sweep (asyncio's rule of "over 100
 //! and more than half cancelled" bounds what does not exist here).
 //!
+//! *Helpers.* Any loop may expire another one's timers. What is pinned to the timers' own loop a helper only takes out of the heap
+//! and *leaves* for it, in order: it could not run it, and were both to wake what they have taken, the later batch might come
+//! first. The loop takes what was left before it takes more, in one visit. (A guest's timers, and those of what may run anywhere,
+//! the helper wakes.)
+//!
 //! *The spare.* One exception, and only until the end of the turn: a timer that is dropped in a turn of its own loop stays in
 //! the heap as the spare, and the next one that this thread arms takes its place. A server's `timeout(.., read()).await` in a
 //! loop does one after the other, and pays one visit to the heap for both. The heap counts the spare as cancelled, does
@@ -32,12 +37,12 @@ use super::clock::{self, NEVER};
 use super::core::LoopCore;
 use super::heap::{Heap, Key};
 use super::{Remote, current};
-use crate::primitive::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::primitive::{BiasedArc, BiasedMutex};
-use crate::task::{Event, FutureId, Observer, is_cell_waker, try_id};
+use crate::primitive::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{BiasedArc, BiasedMutex, MODELLED};
+use crate::task::{Event, FutureId, Observer, is_cell_waker, only_loop, try_id};
 
 /// How many wakers are taken out of the heap before they are woken.
-const BATCH: usize = 64;
+const BATCH: usize = if MODELLED { 1 } else { 64 };
 
 pub(crate) struct Timers {
     /// The loop.
@@ -46,12 +51,16 @@ pub(crate) struct Timers {
     inner: BiasedMutex<Inner>,
     /// The earliest deadline, for peers to see without the lock.
     next: AtomicU64,
+    /// Helpers have left something.
+    has_left: AtomicBool,
     spare: Spare,
     swept: Swept,
 }
 
 struct Inner {
     heap: Heap,
+    /// What helpers have taken out, and left to be woken by the loop itself; with the numbers.
+    left: Vec<(u64, Waker)>,
     /// What the timers' numbers begin at, which are unique in the process.
     first: u64,
     armed: u64,
@@ -118,10 +127,19 @@ impl Spare {
 impl Timers {
     pub(crate) fn new(index: usize, observer: Observer) -> Self {
         let first = FutureId::next_timers();
-        let inner = Inner { heap: Heap::default(), first, armed: 0, fired: 0, cancelled: 0, closed: false };
+        let inner =
+            Inner { heap: Heap::default(), left: Vec::new(), first, armed: 0, fired: 0, cancelled: 0, closed: false };
         let spare = Spare { sequence: AtomicU64::new(NONE), slot: AtomicU32::new(0) };
         let next = AtomicU64::new(NEVER);
-        Self { index, observer, inner: BiasedMutex::new(inner), next, spare, swept: Swept::default() }
+        Self {
+            index,
+            observer,
+            inner: BiasedMutex::new(inner),
+            next,
+            has_left: AtomicBool::new(false),
+            spare,
+            swept: Swept::default(),
+        }
     }
 
     /// The calling thread drives the loop from now on.
@@ -154,24 +172,66 @@ impl Timers {
         self.inner.lock().heap.next()
     }
 
-    /// Wakes what is due; returns how many. Any thread: the wakers put their tasks where they belong.
-    pub(crate) fn expire(&self, now: u64, wake: impl Fn(Waker)) -> usize {
+    /// When the loop itself has to come next: at once, if something was left for it.
+    pub(crate) fn next_own(&self) -> u64 {
+        let inner = self.inner.lock();
+        if inner.left.is_empty() { inner.heap.next() } else { 0 }
+    }
+
+    /// Whether helpers have left something for the loop itself, as of some moment ago.
+    fn has_left(&self) -> bool {
+        // Ordering: Relaxed: a hint, as `next`. A loop that parks asks `next_own`.
+        self.has_left.load(Ordering::Relaxed)
+    }
+
+    /// Whether the loop itself has any, as of some moment ago.
+    pub(crate) fn any_own(&self) -> bool {
+        self.next_hint() != NEVER || self.has_left()
+    }
+
+    /// Whether the loop itself has something to wake, as of some moment ago.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next_hint() <= now || self.has_left()
+    }
+
+    /// Wakes what is due, by the loop itself.
+    pub(crate) fn expire_own(&self, now: u64, wake: impl Fn(Waker)) {
+        self.expire(now, true, wake);
+    }
+
+    /// Wakes what is due, but for what is pinned to the timers' loop; returns how many. By another loop: the wakers put their
+    /// tasks where they belong.
+    pub(crate) fn expire_for(&self, now: u64, wake: impl Fn(Waker)) -> usize {
+        self.expire(now, false, wake)
+    }
+
+    /// `own`: by the loop itself, which also wakes what was left for it.
+    fn expire(&self, now: u64, own: bool, wake: impl Fn(Waker)) -> usize {
         let mut total = 0;
         let (mut due, mut numbers) = (Vec::new(), Vec::new());
-        while self.next_hint() <= now {
+        while self.next_hint() <= now || (own && self.has_left()) {
             due.reserve_exact(BATCH);
             let mut inner = self.inner.lock();
+            if own && !inner.left.is_empty() {
+                self.take_left(&mut inner, &mut due, &mut numbers);
+            }
+            let mut taken = 0;
             let spare = self.spare.key().and_then(|spare| inner.heap.find(spare));
             let unwanted = spare.filter(|spare| spare.deadline <= now).and_then(|spare| self.cancel(&mut inner, spare));
-            while due.len() < BATCH
+            while taken < BATCH
                 && let Some((number, waker)) = inner.heap.pop_due(now)
             {
+                taken += 1;
+                if !own && only_loop(&waker) == Some(self.index) {
+                    self.leave(&mut inner, number, waker);
+                    continue;
+                }
                 due.push(waker);
                 if self.observer.is_on() {
                     numbers.push(number);
                 }
             }
-            inner.fired += due.len() as u64;
+            inner.fired += taken as u64;
             if inner.heap.next() > now {
                 self.note_swept(&inner, now);
             }
@@ -187,6 +247,26 @@ impl Timers {
             }
         }
         total
+    }
+
+    /// By a helper, under the lock: for the loop itself to wake.
+    fn leave(&self, inner: &mut Inner, number: u64, waker: Waker) {
+        inner.left.push((number, waker));
+        // Ordering: Relaxed: written under the lock.
+        self.has_left.store(true, Ordering::Relaxed);
+    }
+
+    /// By the loop itself, under the lock.
+    #[cold]
+    fn take_left(&self, inner: &mut Inner, due: &mut Vec<Waker>, numbers: &mut Vec<u64>) {
+        for (number, waker) in inner.left.drain(..) {
+            due.push(waker);
+            if self.observer.is_on() {
+                numbers.push(number);
+            }
+        }
+        // Ordering: Relaxed: written under the lock.
+        self.has_left.store(false, Ordering::Relaxed);
     }
 
     /// Nothing that was armed so far is due by `now` and still there.
@@ -234,7 +314,8 @@ impl Timers {
     pub(crate) fn close(&self, wake: impl Fn(Waker)) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        let wakers = inner.heap.drain();
+        let mut wakers = inner.heap.drain();
+        wakers.extend(inner.left.drain(..).map(|(_, waker)| waker));
         self.publish(&inner.heap);
         drop(inner);
         wakers.into_iter().for_each(wake);

@@ -118,9 +118,9 @@ impl LoopCore {
 
     /// Wakes what is due.
     pub(crate) fn expire_timers(&self) {
-        if self.remote.timers().next_hint() != NEVER {
-            let now = self.read_clock();
-            self.remote.timers().expire(now, |waker| self.remote.wake(waker));
+        let timers = self.remote.timers();
+        if timers.any_own() {
+            timers.expire_own(self.read_clock(), |waker| self.remote.wake(waker));
         }
     }
 
@@ -246,7 +246,7 @@ impl LoopCore {
                 return poll.look(events);
             }
             let now = self.read_clock();
-            let deadline = select_deadline(self.spaced(remote.timers().next()), now, longest);
+            let deadline = select_deadline(self.spaced(remote.timers().next_own()), now, longest);
             remote.stats().parks.add(1);
             let waited = poll.wait(events, deadline);
             remote.parker().retract();
@@ -263,8 +263,11 @@ impl LoopCore {
     // ---- waking for timers -----------------------------------------------------------------------------------------
 
     /// The earliest timer's deadline, put off if the last wait ended for a timer just now: many timers close together are served
-    /// together, every 500 us, instead of each at the price of a wake-up.
+    /// together, every 500 us, instead of each at the price of a wake-up. 0 is at once.
     pub(crate) fn spaced(&self, deadline: u64) -> u64 {
+        if deadline == 0 {
+            return 0;
+        }
         deadline.max(self.woke_for_timer.get().saturating_add(TIMER_SPACING))
     }
 

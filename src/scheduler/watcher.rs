@@ -175,7 +175,7 @@ impl Worker {
     pub(super) fn serve_timers(&self, peer: &Remote) {
         let next = peer.timers().next_hint();
         if next != NEVER && next <= self.core.read_clock() {
-            let fired = peer.timers().expire(self.core.now(), |waker| self.core.remote().wake(waker));
+            let fired = peer.timers().expire_for(self.core.now(), |waker| self.core.remote().wake(waker));
             self.core.remote().stats().adoptions.add(fired as u64);
         }
     }

@@ -315,7 +315,7 @@ impl Worker {
             let notified = remote.parker().retract();
             drop(poll);
             waited?;
-            let timer_is_due = remote.timers().next_hint() <= self.core.read_clock();
+            let timer_is_due = remote.timers().is_due(self.core.read_clock());
             if has_gift || notified || timer_is_due || !only_alarms(events) {
                 return Ok(());
             }
@@ -331,7 +331,7 @@ impl Worker {
 
     /// When this loop has to wake by itself: for its own timers, and as the custodian for an absent loop's.
     fn deadline(&self) -> u64 {
-        let own = self.core.spaced(self.remote().timers().next());
+        let own = self.core.spaced(self.remote().timers().next_own());
         if self.index != CUSTODIAN {
             return own;
         }

@@ -121,6 +121,7 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
+    only_loop: unsafe fn(RawTask) -> Option<usize>,
     deliver: unsafe fn(RawTask, Callbacks),
     observer: unsafe fn(RawTask) -> Option<*const Observer>,
     report: unsafe fn(RawTask, &str, Box<dyn Any + Send>),
@@ -493,6 +494,12 @@ impl RawTask {
             }
         }
         cancel
+    }
+
+    /// The index of the loop that it is pinned to.
+    pub(super) fn only_loop(self) -> Option<usize> {
+        // SAFETY: the right types are in the table.
+        unsafe { (self.header().vtable.only_loop)(self) }
     }
 
     /// The turn of a one-shot, for the holder of its ready handle.

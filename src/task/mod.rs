@@ -54,7 +54,7 @@ pub(crate) use live::LiveList;
 pub use live::{TaskInfo, TaskState};
 pub(crate) use report::{ExceptionHandler, drop_payload, payload_text, report_to};
 pub(crate) use tracker::{Phase, Tracked};
-pub(crate) use waker::is_cell_waker;
+pub(crate) use waker::{is_cell_waker, only_loop};
 
 /// How a cell reaches its queue. Implemented by the rooms above.
 ///
@@ -69,6 +69,10 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     fn push(target: Self::Target, handle: ReadyHandle);
     /// Whether things pinned to this scheduler's loop may be dropped on the current thread.
     fn is_home(&self) -> bool;
+    /// The index of the loop that is the only one to run what is scheduled by this, if there is one.
+    fn only_loop(&self) -> Option<usize> {
+        None
+    }
     /// The list that holds the runtime's reference while a task is alive.
     fn live(&self) -> Option<&LiveList>;
     /// Whether the current thread is that of the loop whose list it is: a hint, which spares others its lock.

@@ -38,6 +38,12 @@ pub(crate) fn is_cell_waker(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &raw const VTABLE)
 }
 
+/// The index of the loop that the waker's cell is pinned to; `None` if it is pinned to none, or no cell's.
+pub(crate) fn only_loop(waker: &Waker) -> Option<usize> {
+    // SAFETY: a cell's waker keeps the cell that its pointer points to.
+    is_cell_waker(waker).then(|| unsafe { task(waker.data()) }.only_loop()).flatten()
+}
+
 /// # Safety
 /// `data` is the pointer of a waker made here, so it points to a live cell.
 unsafe fn task(data: *const ()) -> RawTask {

@@ -34,6 +34,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         take_join_waker: take_join_waker::<F, S>,
         set_join_waker: set_join_waker::<F, S>,
         is_home: is_home::<F, S>,
+        only_loop: only_loop::<F, S>,
         deliver: deliver::<F, S>,
         observer: observer::<F, S>,
         report: report_panic::<F, S>,
@@ -335,6 +336,11 @@ unsafe fn set_join_waker<F: Future, S: Schedule>(task: RawTask, waker: Waker) {
 unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
     // SAFETY: the table's types.
     unsafe { task.cell::<F, S>() }.home.is_home()
+}
+
+unsafe fn only_loop<F: Future, S: Schedule>(task: RawTask) -> Option<usize> {
+    // SAFETY: the table's types.
+    unsafe { task.cell::<F, S>() }.home.only_loop()
 }
 
 /// Queues one callback that calls them all in order. Where no order of turns is promised, those that only count do so at once.
