@@ -120,6 +120,14 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     }
 
     /// The name it was declared with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// epicycle::task_local! { static USER: String; }
+    ///
+    /// assert_eq!(USER.name(), "USER");
+    /// ```
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -135,7 +143,12 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     ///
     /// # Examples
     ///
-    /// See [`LocalKey`].
+    /// ```
+    /// epicycle::task_local! { static USER: &'static str; }
+    ///
+    /// let greeting = USER.scope("ada", async { format!("hello, {}", USER.get()) });
+    /// assert_eq!(epicycle::run(greeting), "hello, ada");
+    /// ```
     pub fn scope<F: Future>(&'static self, value: T, future: F) -> Scope<T, F> {
         Scope { future: Some(future), bound: Bound::new(self.key(), Arc::new(value)), value: PhantomData }
     }
@@ -180,6 +193,16 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     /// # Errors
     ///
     /// If it is not set and has no default. asyncio's `LookupError`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// epicycle::task_local! { static USER: String; }
+    ///
+    /// assert!(USER.try_with(|user| user.len()).is_err());
+    /// let len = USER.sync_scope("ada".to_owned(), || USER.try_with(|user| user.len()));
+    /// assert_eq!(len, Ok(3));
+    /// ```
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         self.value().map(|value| f(&value))
     }
@@ -215,7 +238,13 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     ///
     /// # Examples
     ///
-    /// See [`set`](Self::set).
+    /// ```
+    /// epicycle::task_local! { static LEVEL: u8; }
+    ///
+    /// let token = LEVEL.set(3);
+    /// LEVEL.reset(token);
+    /// assert!(LEVEL.try_get().is_err()); // as before
+    /// ```
     #[track_caller]
     pub fn reset(&'static self, token: Token<T>) {
         assert!(
@@ -234,6 +263,14 @@ impl<T: Clone + Send + Sync + 'static> LocalKey<T> {
     /// # Panics
     ///
     /// If it is not set and has no default; [`try_get`](Self::try_get) gives an error instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// epicycle::task_local! { static DEPTH: u32 = 7; }
+    ///
+    /// assert_eq!(DEPTH.get(), 7);
+    /// ```
     #[track_caller]
     pub fn get(&'static self) -> T {
         self.with(T::clone)
@@ -244,6 +281,15 @@ impl<T: Clone + Send + Sync + 'static> LocalKey<T> {
     /// # Errors
     ///
     /// If it is not set and has no default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// epicycle::task_local! { static USER: &'static str; }
+    ///
+    /// assert!(USER.try_get().is_err());
+    /// assert_eq!(USER.sync_scope("ada", || USER.try_get()), Ok("ada"));
+    /// ```
     pub fn try_get(&'static self) -> Result<T, AccessError> {
         self.try_with(T::clone)
     }
@@ -256,6 +302,22 @@ impl<T> fmt::Debug for LocalKey<T> {
 }
 
 /// What [`LocalKey::set`] returns: the value that [`LocalKey::reset`] goes back to.
+///
+/// Counterpart: `contextvars.Token`.
+///
+/// # Examples
+///
+/// ```
+/// use epicycle::context::Token;
+/// epicycle::task_local! { static DEPTH: u32 = 0; }
+///
+/// let outer: Token<u32> = DEPTH.set(1);
+/// let inner = DEPTH.set(2);
+/// DEPTH.reset(inner);
+/// assert_eq!(DEPTH.get(), 1);
+/// DEPTH.reset(outer);
+/// assert_eq!(DEPTH.get(), 0);
+/// ```
 pub struct Token<T: 'static> {
     key: &'static LocalKey<T>,
     old: Option<Value>,
@@ -332,6 +394,21 @@ impl Context {
 
 pin_project! {
     /// The future of [`LocalKey::scope`].
+    ///
+    /// # Cancel safety
+    ///
+    /// That of the future inside, which is dropped with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::context::Scope;
+    /// use std::future::{Ready, ready};
+    /// epicycle::task_local! { static USER: &'static str; }
+    ///
+    /// let scoped: Scope<&str, Ready<u8>> = USER.scope("ada", ready(1));
+    /// assert_eq!(epicycle::run(scoped), 1);
+    /// ```
     #[must_use = "futures do nothing unless awaited"]
     pub struct Scope<T, F> where T: 'static {
         #[pin]
@@ -368,6 +445,21 @@ impl<T, F> fmt::Debug for Scope<T, F> {
 
 pin_project! {
     /// The future of [`Context::scope`].
+    ///
+    /// # Cancel safety
+    ///
+    /// That of the future inside, which is dropped with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::context::{Context, InContext};
+    /// epicycle::task_local! { static DEPTH: u32 = 0; }
+    ///
+    /// let inside: InContext<_> = Context::new().scope(async { DEPTH.set(1); DEPTH.get() });
+    /// assert_eq!(epicycle::run(inside), 1);
+    /// assert_eq!(DEPTH.get(), 0);
+    /// ```
     #[must_use = "futures do nothing unless awaited"]
     pub struct InContext<F> {
         #[pin]

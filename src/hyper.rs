@@ -99,6 +99,29 @@ pin_project! {
 
 impl<T> HyperIo<T> {
     /// Wraps `stream`.
+    ///
+    /// # Example
+    ///
+    /// Both ends of a connection, without a network:
+    ///
+    /// ```
+    /// use epicycle::{hyper::HyperIo, net::UnixStream};
+    /// use hyper::{Request, Response, service::service_fn};
+    ///
+    /// epicycle::run(async {
+    ///     let (client, server) = UnixStream::pair()?;
+    ///     let answer = service_fn(async |_: Request<_>| Ok::<_, std::io::Error>(Response::new("hello".to_owned())));
+    ///     let http1 = hyper::server::conn::http1::Builder::new();
+    ///     let serving = epicycle::spawn_local(http1.serve_connection(HyperIo::new(server), answer));
+    ///
+    ///     let (mut sender, connection) = hyper::client::conn::http1::handshake(HyperIo::new(client)).await?;
+    ///     epicycle::spawn(connection);
+    ///     let response = sender.send_request(Request::get("/").body(String::new())?).await?;
+    ///     assert_eq!(response.status(), 200);
+    ///     # serving.cancel();
+    ///     # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// }).unwrap();
+    /// ```
     pub fn new(stream: T) -> HyperIo<T> {
         HyperIo { inner: stream, vectored: true, large: false }
     }
@@ -108,22 +131,66 @@ impl<T> HyperIo<T> {
     /// Every stream of [`epicycle::net`](crate::net) writes them with one system call. Say `false` for a stream whose
     /// `poll_write_vectored` is the default of futures-io, which writes the first buffer only: hyper then copies head
     /// and body into one buffer, and one write takes both.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use epicycle::{hyper::HyperIo, net::UnixStream};
+    /// use hyper::rt::Write;
+    ///
+    /// epicycle::run(async {
+    ///     let (one, two) = UnixStream::pair().unwrap();
+    ///     assert!(HyperIo::new(one).is_write_vectored());
+    ///     assert!(!HyperIo::new(two).vectored_writes(false).is_write_vectored());
+    /// });
+    /// ```
     pub fn vectored_writes(mut self, vectored: bool) -> HyperIo<T> {
         self.vectored = vectored;
         self
     }
 
     /// The stream.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use epicycle::{hyper::HyperIo, net::UnixStream};
+    ///
+    /// epicycle::run(async {
+    ///     let (stream, _other) = UnixStream::pair().unwrap();
+    ///     assert!(HyperIo::new(stream).get_ref().peer_addr().unwrap().is_unnamed());
+    /// });
+    /// ```
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
     /// The stream, to change its options. What is read or written here is missing from hyper's conversation.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let mut io = epicycle::hyper::HyperIo::new(vec![1]);
+    /// io.get_mut().push(2);
+    /// assert_eq!(io.into_inner(), [1, 2]);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
     /// Takes the stream out again, as after an upgrade. Nothing is buffered here, so nothing is lost.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use epicycle::{hyper::HyperIo, net::UnixStream};
+    ///
+    /// epicycle::run(async {
+    ///     let (stream, other) = UnixStream::pair().unwrap();
+    ///     let stream: UnixStream = HyperIo::new(stream).into_inner();
+    ///     # drop((stream, other));
+    /// });
+    /// ```
     pub fn into_inner(self) -> T {
         self.inner
     }

@@ -43,6 +43,12 @@ pub(super) enum Cause {
 
 impl Cancelled {
     /// The reason that was given to [`CancelScope::cancel_with`], if the scope was cancelled with one.
+    ///
+    /// ```
+    /// let scope = epicycle::CancelScope::new();
+    /// scope.cancel();
+    /// assert_eq!(scope.check().unwrap_err().reason(), None);
+    /// ```
     pub fn reason(&self) -> Option<&str> {
         match &self.cause {
             Cause::Request(reason) => reason.as_deref(),
@@ -51,11 +57,26 @@ impl Cancelled {
     }
 
     /// Whether the scope's deadline cancelled it, not somebody's request.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// let scope = epicycle::CancelScope::new().with_deadline(Instant::now());
+    /// assert!(scope.check().unwrap_err().is_timeout());
+    /// ```
     pub fn is_timeout(&self) -> bool {
         self.cause == Cause::Deadline
     }
 
     /// Whether it is `scope` that was cancelled, not one around it.
+    ///
+    /// ```
+    /// let outer = epicycle::CancelScope::new();
+    /// let inner = outer.child();
+    /// outer.cancel();
+    /// let cancelled = inner.check().unwrap_err();
+    /// assert!(cancelled.is_of(&outer) && !cancelled.is_of(&inner));
+    /// ```
     pub fn is_of(&self, scope: &CancelScope) -> bool {
         self.scope == scope.id()
     }
@@ -114,6 +135,17 @@ impl From<Cancelled> for io::Error {
 /// ```
 pub trait CarriesCancelled: From<Cancelled> {
     /// The `Cancelled` inside, if this error is nothing else.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, CarriesCancelled};
+    /// use std::io;
+    ///
+    /// let scope = CancelScope::new();
+    /// scope.cancel();
+    /// let error = io::Error::from(scope.check().unwrap_err());
+    /// assert!(error.as_cancelled().unwrap().is_of(&scope));
+    /// assert!(io::Error::from(io::ErrorKind::NotFound).as_cancelled().is_none());
+    /// ```
     fn as_cancelled(&self) -> Option<&Cancelled>;
 }
 
@@ -174,6 +206,19 @@ pub enum Ended<T> {
 
 impl<T> Ended<T> {
     /// The value, if the body finished.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     let end = scope.run(async |scope| {
+    ///         scope.cancel(); // comes to no checkpoint, so it makes no difference
+    ///         Ok::<_, Cancelled>(42)
+    ///     }).await;
+    ///     assert_eq!(end.unwrap().finished(), Some(42));
+    /// });
+    /// ```
     pub fn finished(self) -> Option<T> {
         match self {
             Ended::Finished(value) => Some(value),
@@ -182,6 +227,17 @@ impl<T> Ended<T> {
     }
 
     /// Whether this scope's cancellation ended the body. trio's `cancelled_caught`.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     scope.cancel();
+    ///     let end = scope.run(async |scope| scope.checkpoint().await).await;
+    ///     assert!(end.unwrap().is_cancelled());
+    /// });
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Ended::Cancelled(_))
     }

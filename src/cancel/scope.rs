@@ -53,6 +53,11 @@ pub struct CancelScope {
 
 impl CancelScope {
     /// A scope with nothing around it.
+    ///
+    /// ```
+    /// let scope = epicycle::CancelScope::new();
+    /// assert!(!scope.is_cancelled() && !scope.is_shielded() && scope.deadline().is_none());
+    /// ```
     #[expect(clippy::new_without_default, reason = "two default scopes would not be equal")]
     pub fn new() -> Self {
         Self { node: Node::new(None, false) }
@@ -88,6 +93,17 @@ impl CancelScope {
     }
 
     /// The same scope, to be cancelled at `deadline`.
+    ///
+    /// In a scope that was cancelled by its deadline, or whose body has ended, this changes nothing.
+    ///
+    /// Counterparts: trio's `move_on_at`, `asyncio.timeout_at`.
+    ///
+    /// ```
+    /// use std::time::Instant;
+    ///
+    /// let scope = epicycle::CancelScope::new().with_deadline(Instant::now());
+    /// assert!(scope.is_cancelled());
+    /// ```
     pub fn with_deadline(self, deadline: Instant) -> Self {
         self.set_deadline(Some(deadline));
         self
@@ -95,6 +111,19 @@ impl CancelScope {
 
     /// The same scope, to be cancelled once `limit` has passed, counted from this call. What is too long for the clock means
     /// never.
+    ///
+    /// Counterparts: trio's `move_on_after`, `asyncio.timeout`.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new().with_timeout(Duration::from_millis(1));
+    ///     let end: Result<_, Cancelled> = scope.run(async |scope| scope.guard(pending::<()>()).await).await;
+    ///     assert!(end.unwrap().is_cancelled());
+    /// });
+    /// ```
     pub fn with_timeout(self, limit: Duration) -> Self {
         self.set_deadline(Instant::now().checked_add(limit));
         self
@@ -119,16 +148,45 @@ impl CancelScope {
     /// [taken back](Self::uncancel). False: its body has ended, and nothing happens.
     ///
     /// Requests are counted. asyncio's `Task.cancel()`.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     assert!(scope.cancel());
+    ///     assert!(scope.check().is_err());
+    ///
+    ///     let over = CancelScope::new();
+    ///     let _ended = over.run(async |_| Ok::<_, Cancelled>(())).await;
+    ///     assert!(!over.cancel()); // too late
+    /// });
+    /// ```
     pub fn cancel(&self) -> bool {
         self.node.request(None)
     }
 
     /// The same with a reason, which [`Cancelled::reason`] gives back. The first reason stands. trio's `cancel(reason=..)`.
+    ///
+    /// ```
+    /// let scope = epicycle::CancelScope::new();
+    /// scope.cancel_with("shutting down");
+    /// scope.cancel_with("no longer wanted");
+    /// assert_eq!(scope.check().unwrap_err().reason(), Some("shutting down"));
+    /// ```
     pub fn cancel_with(&self, reason: impl Into<Cow<'static, str>>) -> bool {
         self.node.request(Some(reason.into()))
     }
 
     /// How many requests stand against this scope itself. asyncio's `Task.cancelling()`.
+    ///
+    /// ```
+    /// let scope = epicycle::CancelScope::new();
+    /// scope.cancel();
+    /// scope.cancel();
+    /// assert_eq!(scope.cancelling(), 2);
+    /// assert_eq!(scope.child().cancelling(), 0); // requests against the scope itself
+    /// ```
     pub fn cancelling(&self) -> usize {
         self.node.requests()
     }
@@ -151,6 +209,13 @@ impl CancelScope {
     }
 
     /// Whether a checkpoint in this scope would fail: because of the scope itself, or one around it.
+    ///
+    /// ```
+    /// let outer = epicycle::CancelScope::new();
+    /// let inner = outer.child();
+    /// outer.cancel();
+    /// assert!(inner.is_cancelled());
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         self.node.status().is_some()
     }
@@ -158,28 +223,71 @@ impl CancelScope {
     // ---- deadline and shield ---------------------------------------------------------------------------------------
 
     /// When the scope is to be cancelled, scopes around it not considered. asyncio's `Timeout.when()`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let when = Instant::now() + Duration::from_secs(60);
+    /// let outer = epicycle::CancelScope::new().with_deadline(when);
+    /// assert_eq!(outer.deadline(), Some(when));
+    /// assert_eq!(outer.child().deadline(), None);
+    /// ```
     pub fn deadline(&self) -> Option<Instant> {
         self.node.deadline()
     }
 
     /// Moves the deadline, or with `None` takes it away. False: too late, it was reached or the body has ended. asyncio's
     /// `Timeout.reschedule()`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let scope = epicycle::CancelScope::new().with_timeout(Duration::from_secs(60));
+    /// assert!(scope.set_deadline(Some(Instant::now())));
+    /// assert!(scope.is_cancelled());
+    /// assert!(!scope.set_deadline(None)); // too late
+    /// ```
     pub fn set_deadline(&self, deadline: Option<Instant>) -> bool {
         self.node.set_deadline(deadline)
     }
 
     /// Whether the scope's own deadline was reached before its body ended, also if the body finished in spite of it.
     /// asyncio's `Timeout.expired()`.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let (late, asked) = (CancelScope::new(), CancelScope::new());
+    /// late.set_deadline(Some(Instant::now()));
+    /// asked.cancel();
+    /// assert!(late.expired() && !asked.expired());
+    /// ```
     pub fn expired(&self) -> bool {
         self.node.expired()
     }
 
     /// Whether what is around this scope is hidden from it.
+    ///
+    /// ```
+    /// let outer = epicycle::CancelScope::new();
+    /// assert!(outer.shielded().is_shielded() && !outer.child().is_shielded());
+    /// ```
     pub fn is_shielded(&self) -> bool {
         self.node.is_shielded()
     }
 
     /// Raises or lowers the shield. When it is lowered, a cancellation of a scope around this one takes effect.
+    ///
+    /// ```
+    /// let outer = epicycle::CancelScope::new();
+    /// let inner = outer.child();
+    /// outer.cancel();
+    /// inner.set_shield(true);
+    /// assert!(inner.check().is_ok());
+    /// inner.set_shield(false);
+    /// assert!(inner.check().is_err());
+    /// ```
     pub fn set_shield(&self, shielded: bool) {
         self.node.set_shielded(shielded);
     }
@@ -190,6 +298,21 @@ impl CancelScope {
     ///
     /// # Errors
     /// [`Cancelled`] if the scope is cancelled. It names the outermost cancelled scope, for the error has to go that far.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled};
+    ///
+    /// fn search(scope: &CancelScope) -> Result<u32, Cancelled> {
+    ///     for n in 0.. {
+    ///         scope.check()?; // a loop that awaits nothing
+    ///         if n == 3 {
+    ///             scope.cancel();
+    ///         }
+    ///     }
+    ///     unreachable!()
+    /// }
+    /// assert!(search(&CancelScope::new()).is_err());
+    /// ```
     pub fn check(&self) -> Result<(), Cancelled> {
         self.node.status().map_or(Ok(()), Err)
     }
@@ -201,6 +324,15 @@ impl CancelScope {
     ///
     /// # Cancel safety
     /// Nothing to lose.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let scope = epicycle::CancelScope::new();
+    ///     assert!(scope.checkpoint().await.is_ok());
+    ///     scope.cancel();
+    ///     assert!(scope.checkpoint().await.is_err());
+    /// });
+    /// ```
     pub async fn checkpoint(&self) -> Result<(), Cancelled> {
         yield_now().await;
         self.check()
@@ -210,6 +342,20 @@ impl CancelScope {
     ///
     /// # Cancel safety
     /// Nothing to lose.
+    ///
+    /// Counterpart: tokio-util's `CancellationToken::cancelled`.
+    ///
+    /// ```
+    /// use epicycle::CancelScope;
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     let (seen, told) = (scope.clone(), scope.clone());
+    ///     let watcher = epicycle::spawn(async move { seen.cancelled().await });
+    ///     told.cancel_with("shutting down");
+    ///     assert_eq!(watcher.await.unwrap().reason(), Some("shutting down"));
+    /// });
+    /// ```
     pub fn cancelled(&self) -> WaitCancelled {
         WaitCancelled::new(self.clone())
     }
@@ -255,6 +401,27 @@ impl CancelScope {
     ///
     /// # Panics
     /// When the scope has or had a body already: make a [`child`](Self::child) for each.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the body where it is; whether anything is lost is up to the body.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Cancelled, Ended};
+    /// use std::future::pending;
+    ///
+    /// epicycle::run(async {
+    ///     let (scope, mut log) = (CancelScope::new(), Vec::new());
+    ///     let end: Result<Ended<()>, Cancelled> = scope.run(async |scope| {
+    ///         scope.cancel();
+    ///         let work = scope.guard(pending()).await;
+    ///         epicycle::yield_now().await; // clean-up may await
+    ///         log.push("cleaned up");
+    ///         work
+    ///     }).await;
+    ///     assert!(end.unwrap().is_cancelled());
+    ///     assert_eq!(log, ["cleaned up"]);
+    /// });
+    /// ```
     #[track_caller]
     pub fn run<T, E, B>(&self, body: B) -> impl Future<Output = Result<Ended<T>, E>> + use<'_, T, E, B>
     where

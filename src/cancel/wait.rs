@@ -134,6 +134,21 @@ impl fmt::Debug for WaitCancelled {
 
 pin_project! {
     /// The future of [`CancelScope::guard`].
+    ///
+    /// # Cancel safety
+    /// That of the future inside, which is dropped with it.
+    ///
+    /// ```
+    /// use epicycle::cancel::{CancelScope, Guard};
+    /// use std::future::{Ready, ready};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     let guard: Guard<Ready<u8>> = scope.guard(ready(1));
+    ///     scope.cancel();
+    ///     assert!(guard.await.is_err()); // it had not begun
+    /// });
+    /// ```
     #[must_use = "futures do nothing unless awaited"]
     pub struct Guard<F> {
         #[pin]

@@ -42,6 +42,12 @@ impl LoopHandle {
     }
 
     /// The loop's number in its runtime.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(3).build().unwrap();
+    /// let indexes: Vec<_> = rt.loops().iter().map(|one| one.index()).collect();
+    /// assert_eq!(indexes, [0, 1, 2]);
+    /// ```
     pub fn index(&self) -> usize {
         self.remote.index()
     }
@@ -50,6 +56,17 @@ impl LoopHandle {
     /// handle is cancelled.
     ///
     /// Counterpart: asyncio's `loop.call_soon_threadsafe`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let handle = event_loop.handle();
+    /// let stopper = std::thread::spawn(move || {
+    ///     // Runs there, so it finds that thread's loop.
+    ///     handle.call_soon_threadsafe(|| epicycle::EventLoop::current().stop());
+    /// });
+    /// event_loop.run_forever();
+    /// # stopper.join().unwrap();
+    /// ```
     #[track_caller]
     pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
         self.call_soon_from(callback, Location::caller())

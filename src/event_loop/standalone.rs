@@ -19,6 +19,13 @@ use crate::task::Outcome::{Cancelled, Completed, Panicked};
 use crate::task::{Event, Instrument, Observer, catch, context};
 
 /// `run_until_complete` ended because the loop was stopped before the future was done. asyncio's `RuntimeError`.
+///
+/// ```
+/// let event_loop = epicycle::EventLoop::new().unwrap();
+/// event_loop.stop();
+/// let error: epicycle::LoopStopped = event_loop.run_until_complete(std::future::pending::<()>()).unwrap_err();
+/// assert_eq!(error.to_string(), "Event loop stopped before Future completed.");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoopStopped(());
 
@@ -38,6 +45,14 @@ impl EventLoop {
     ///
     /// # Errors
     /// If the system is out of descriptors.
+    ///
+    /// Counterpart: asyncio's `new_event_loop`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new()?;
+    /// assert_eq!(event_loop.run_until_complete(async { 6 * 7 }), Ok(42));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new() -> io::Result<Self> {
         Self::observed_by(Observer::default())
     }
@@ -82,6 +97,16 @@ impl EventLoop {
     ///
     /// # Panics
     /// If this thread runs a loop already, or this loop is closed; and with the future's own panic.
+    ///
+    /// Counterpart: asyncio's `loop.run_until_complete`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let background = event_loop.spawn_local(async { epicycle::yield_now().await; "done" });
+    /// assert_eq!(event_loop.run_until_complete(async { 1 }), Ok(1));
+    /// assert!(!background.done()); // that took one turn, and it waits for the next run
+    /// assert_eq!(event_loop.run_until_complete(background).unwrap().unwrap(), "done");
+    /// ```
     #[track_caller]
     pub fn run_until_complete<F: Future>(&self, future: F) -> Result<F::Output, LoopStopped> {
         let location = Location::caller();
@@ -139,6 +164,16 @@ impl EventLoop {
     ///
     /// # Panics
     /// As [`run_until_complete`](Self::run_until_complete).
+    ///
+    /// Counterpart: asyncio's `loop.run_forever`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let stopper = event_loop.clone();
+    /// let task = event_loop.spawn_local(async move { stopper.stop() });
+    /// event_loop.run_forever();
+    /// assert!(task.done());
+    /// ```
     #[track_caller]
     pub fn run_forever(&self) {
         self.assert_can_run();
@@ -155,6 +190,21 @@ impl EventLoop {
     ///
     /// # Panics
     /// As [`run_until_complete`](Self::run_until_complete).
+    ///
+    /// For a loop inside somebody else's, as a game's or a window's. Counterpart: asyncio's `loop._run_once`, private there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let task = event_loop.spawn_local(async { epicycle::yield_now().await });
+    /// let mut frames = 0;
+    /// while !task.done() {
+    ///     event_loop.run_once(Some(Duration::ZERO));
+    ///     frames += 1;
+    /// }
+    /// assert_eq!(frames, 2);
+    /// ```
     #[track_caller]
     pub fn run_once(&self, timeout: Option<Duration>) {
         self.assert_can_run();
@@ -167,6 +217,17 @@ impl EventLoop {
     ///
     /// # Panics
     /// On a loop of a runtime: its `block_on` ends when its future does.
+    ///
+    /// Counterpart: asyncio's `loop.stop`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let (stopper, (sender, receiver)) = (event_loop.clone(), std::sync::mpsc::channel());
+    /// event_loop.call_soon(move || stopper.stop());
+    /// event_loop.call_soon(move || sender.send("same turn").unwrap());
+    /// event_loop.run_forever();
+    /// assert_eq!(receiver.try_recv(), Ok("same turn"));
+    /// ```
     #[track_caller]
     pub fn stop(&self) {
         assert!(self.core.fleet() == 0, "{OWNED}: it ends when block_on's future does");
@@ -178,6 +239,15 @@ impl EventLoop {
     ///
     /// # Panics
     /// While the loop runs, and on a loop of a runtime.
+    ///
+    /// Counterpart: asyncio's `loop.close`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let task = event_loop.spawn_local(std::future::pending::<()>());
+    /// event_loop.close();
+    /// assert!(task.cancelled() && event_loop.is_closed());
+    /// ```
     #[track_caller]
     pub fn close(&self) {
         assert!(!self.is_running(), "Cannot close a running event loop");
@@ -186,11 +256,29 @@ impl EventLoop {
     }
 
     /// Whether this thread is inside one of the run methods of this loop.
+    ///
+    /// Counterpart: asyncio's `loop.is_running`, there of any thread.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let inside = event_loop.clone();
+    /// assert!(!event_loop.is_running());
+    /// assert_eq!(event_loop.run_until_complete(async { inside.is_running() }), Ok(true));
+    /// ```
     pub fn is_running(&self) -> bool {
         current::is_on(self.core.remote())
     }
 
     /// Whether the loop was closed.
+    ///
+    /// Counterpart: asyncio's `loop.is_closed`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// assert!(!event_loop.is_closed());
+    /// event_loop.close();
+    /// assert!(event_loop.is_closed());
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.core.is_closed()
     }

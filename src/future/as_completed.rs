@@ -83,6 +83,17 @@ pub fn as_completed_tasks<T>(tasks: impl IntoIterator<Item = Task<T>>) -> AsComp
 }
 
 /// The stream of [`as_completed`].
+///
+/// ```
+/// use epicycle::{as_completed, future::AsCompleted};
+/// use futures_lite::StreamExt;
+///
+/// epicycle::run(async {
+///     let results: AsCompleted<u8> = as_completed([1, 2].map(|n| async move { n }));
+///     let sum = StreamExt::map(results, Result::unwrap).fold(0, |sum, n| sum + n).await;
+///     assert_eq!(sum, 3);
+/// });
+/// ```
 #[must_use = "it does nothing unless it is asked for the next"]
 pub struct AsCompleted<T> {
     /// Those not given yet, each with the number of its callback.
@@ -95,16 +106,44 @@ impl<T> AsCompleted<T> {
     /// The outcome of the task that ends next; `None` when all have been given.
     ///
     /// *Cancel safety.* Dropped, it loses nothing.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let (slow, quick) = (epicycle::spawn(std::future::pending()), epicycle::spawn(async { 2 }));
+    ///     let mut results = epicycle::as_completed_tasks([slow, quick]);
+    ///     assert_eq!(results.next().await.unwrap().unwrap(), 2);
+    /// });
+    /// ```
     pub async fn next(&mut self) -> Option<Result<T, JoinError>> {
         poll_fn(|cx| self.poll_task(cx)).await
     }
 
     /// How many have not been given yet.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let mut results = epicycle::as_completed([1, 2].map(|n| async move { n }));
+    ///     assert_eq!(results.remaining(), 2);
+    ///     results.next().await;
+    ///     assert_eq!(results.remaining(), 1);
+    /// });
+    /// ```
     pub fn remaining(&self) -> usize {
         self.left
     }
 
     /// The tasks whose outcome has not been given yet, in the order of the arguments.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let tasks = [epicycle::spawn(std::future::pending()), epicycle::spawn(async { 2 })];
+    ///     let mut results = epicycle::as_completed_tasks(tasks);
+    ///     results.next().await;
+    ///     let rest = results.into_tasks();
+    ///     assert_eq!(rest.len(), 1);
+    ///     rest[0].cancel();
+    /// });
+    /// ```
     pub fn into_tasks(mut self) -> Vec<Task<T>> {
         self.unwatch()
     }
@@ -176,6 +215,18 @@ impl<T> fmt::Debug for AsCompleted<T> {
 }
 
 /// The stream of [`AsCompleted::timeout`].
+///
+/// ```
+/// use epicycle::{as_completed, future::AsCompletedInTime};
+/// use std::time::Duration;
+///
+/// epicycle::run(async {
+///     let quick = as_completed([async { 1 }]);
+///     let mut results: AsCompletedInTime<u8> = quick.timeout(Duration::from_secs(60));
+///     assert_eq!(results.next().await.unwrap().unwrap().unwrap(), 1);
+///     assert!(results.next().await.is_none());
+/// });
+/// ```
 #[must_use = "it does nothing unless it is asked for the next"]
 #[derive(Debug)]
 pub struct AsCompletedInTime<T> {
@@ -186,11 +237,40 @@ pub struct AsCompletedInTime<T> {
 
 impl<T> AsCompletedInTime<T> {
     /// As [`AsCompleted::next`].
+    ///
+    /// But from the limit on it gives an error at once, for each of those that are left.
+    ///
+    /// *Cancel safety.* Dropped, it loses nothing.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// epicycle::run(async {
+    ///     let stuck = epicycle::as_completed([pending::<()>(), pending()]);
+    ///     let mut results = stuck.timeout(Duration::from_millis(1));
+    ///     assert!(results.next().await.unwrap().is_err());
+    ///     assert!(results.next().await.unwrap().is_err());
+    ///     assert!(results.next().await.is_none());
+    /// });
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Result<T, JoinError>, TimeoutError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// The tasks whose outcome has not been given, in the order of the arguments; those that were too late among them.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// epicycle::run(async {
+    ///     let mut results = epicycle::as_completed([pending::<()>()]).timeout(Duration::from_millis(1));
+    ///     assert!(results.next().await.unwrap().is_err());
+    ///     for late in results.into_tasks() {
+    ///         late.cancel();
+    ///         assert!(late.await.unwrap_err().is_cancelled());
+    ///     }
+    /// });
+    /// ```
     pub fn into_tasks(mut self) -> Vec<Task<T>> {
         self.inner.unwatch()
     }

@@ -40,6 +40,12 @@ impl<T> InvalidStateError<T> {
     }
 
     /// What was not put in.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::new();
+    /// promise.cancel();
+    /// assert_eq!(promise.set_result("too late").unwrap_err().into_inner(), "too late");
+    /// ```
     pub fn into_inner(self) -> T {
         self.value
     }
@@ -87,6 +93,15 @@ impl fmt::Display for CancelledError {
 impl Error for CancelledError {}
 
 /// What [`Promise::set_exception`](crate::Promise::set_exception) was given; shared by all who retrieve it.
+///
+/// ```
+/// use epicycle::{Promise, future::Exception};
+///
+/// let promise = Promise::<u8>::new();
+/// promise.set_exception("no luck").unwrap();
+/// let error: Exception = promise.exception().unwrap().unwrap();
+/// assert_eq!(error.to_string(), "no luck");
+/// ```
 pub type Exception = Arc<dyn Error + Send + Sync>;
 
 /// Why a [`Promise`](crate::Promise) has no value to give.
@@ -124,16 +139,34 @@ impl PromiseError {
     }
 
     /// It was cancelled.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::<u8>::new();
+    /// promise.cancel();
+    /// assert!(promise.result().unwrap_err().is_cancelled());
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled(_))
     }
 
     /// There was no value yet, or it was taken already.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::<u8>::new();
+    /// assert!(promise.result().unwrap_err().is_invalid_state()); // not yet
+    /// ```
     pub fn is_invalid_state(&self) -> bool {
         matches!(self, Self::InvalidState(_))
     }
 
     /// The error that it was completed with.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::<u8>::new();
+    /// promise.set_exception("no luck").unwrap();
+    /// let error = promise.result().unwrap_err();
+    /// assert_eq!(error.exception().unwrap().to_string(), "no luck");
+    /// ```
     pub fn exception(&self) -> Option<&Exception> {
         match self {
             Self::Exception(exception) => Some(exception),

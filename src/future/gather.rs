@@ -169,6 +169,21 @@ pub fn gather_children<C: Children>(children: C) -> Gather<C> {
 }
 
 /// The future of [`gather`] and its like. Its children run whether it is awaited or not.
+///
+/// # Panics
+/// When awaited again after it gave its result.
+///
+/// *Cancel safety.* An await of `&mut gather` that is dropped loses nothing; dropping the gather itself cancels the
+/// children.
+///
+/// ```
+/// use epicycle::{Task, future::Gather, gather};
+///
+/// epicycle::run(async {
+///     let mut gathered: Gather<Vec<Task<u8>>> = gather([1, 2].map(|n| async move { n }));
+///     assert_eq!((&mut gathered).await.unwrap(), [1, 2]);
+/// });
+/// ```
 #[must_use = "dropping it cancels the children"]
 pub struct Gather<C: Children> {
     children: Option<C>,
@@ -214,6 +229,16 @@ impl<C: Children> Gather<C> {
     }
 
     /// Asks all children that have not ended to be cancelled. Awaiting then gives the error of the first that was.
+    ///
+    /// Counterpart: asyncio's `cancel` of the future that `gather` gives.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let gathered = epicycle::gather([std::future::pending::<()>(), std::future::pending()]);
+    ///     gathered.cancel();
+    ///     assert!(gathered.await.unwrap_err().is_cancelled());
+    /// });
+    /// ```
     pub fn cancel(&self) {
         if let Some(children) = &self.children {
             children.cancel();
@@ -258,6 +283,20 @@ impl<C: Children> fmt::Debug for Gather<C> {
 }
 
 /// The future of [`Gather::return_exceptions`].
+///
+/// # Panics
+/// When awaited again after it gave its result.
+///
+/// ```
+/// use epicycle::{Task, future::GatherAll, gather};
+///
+/// epicycle::run(async {
+///     let all: GatherAll<Vec<Task<u8>>> = gather([1, 0].map(|n| async move { 6 / n })).return_exceptions();
+///     let outcomes = all.await;
+///     assert_eq!(outcomes[0].as_ref().unwrap(), &6);
+///     assert!(outcomes[1].as_ref().unwrap_err().is_panic());
+/// });
+/// ```
 #[must_use = "dropping it cancels the children"]
 #[derive(Debug)]
 pub struct GatherAll<C: Children> {

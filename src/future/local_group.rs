@@ -68,22 +68,67 @@ struct Child<F> {
 
 impl<F> LocalGroup<F> {
     /// A group without children.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let mut group = LocalGroup::new();
+    ///     group.spawn(async { Ok::<_, &str>(1) });
+    ///     assert_eq!(group.join().await, Ok(vec![1]));
+    /// });
+    /// ```
     pub fn new() -> Self {
         let state = State { queue: VecDeque::new(), queued: Vec::new(), parent: None };
         Self { children: Slab::new(), spawned: 0, woken: Own(Arc::new(Woken { state: Mutex::new(state) })) }
     }
 
     /// How many children have not ended.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    /// use std::future::{Ready, ready};
+    ///
+    /// let mut group = LocalGroup::<Ready<Result<(), ()>>>::new();
+    /// group.spawn(ready(Ok(())));
+    /// assert_eq!(group.len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.children.len()
     }
 
     /// Whether there are no children.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    /// use std::future::{Ready, ready};
+    ///
+    /// epicycle::run(async {
+    ///     let mut group = LocalGroup::<Ready<Result<(), ()>>>::new();
+    ///     group.spawn(ready(Ok(())));
+    ///     assert!(!group.is_empty());
+    ///     group.join().await.unwrap();
+    ///     assert!(group.is_empty());
+    /// });
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.children.is_empty()
     }
 
     /// Drops all children.
+    ///
+    /// # Panics
+    /// With that of a child's destructor.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    /// use std::future::pending;
+    ///
+    /// let mut group = LocalGroup::new();
+    /// group.spawn(pending::<Result<(), ()>>());
+    /// group.cancel();
+    /// assert!(group.is_empty());
+    /// ```
     pub fn cancel(&mut self) {
         // Taken out first: a destructor that panics must not leave the count behind.
         drop(mem::take(&mut self.children));
@@ -95,6 +140,17 @@ where
     F: Future<Output = Result<T, E>>,
 {
     /// Adds a child. It begins when [`join`](Self::join) or [`next_done`](Self::next_done) is next polled.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let text = String::from("borrowed");
+    ///     let mut group = LocalGroup::new();
+    ///     group.spawn(async { Ok::<_, &str>(text.len()) });
+    ///     assert_eq!(group.join().await, Ok(vec![8]));
+    /// });
+    /// ```
     pub fn spawn(&mut self, future: F) {
         let entry = self.children.vacant_entry();
         let bell = Arc::new(Bell { key: entry.key(), woken: self.woken.0.clone() });
@@ -142,6 +198,19 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future loses the values of children that had ended. The children stay in the group.
+    ///
+    /// ```
+    /// use epicycle::future::LocalGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let mut group = LocalGroup::new();
+    ///     for word in ["1", "two", "3"] {
+    ///         group.spawn(async move { word.parse::<u8>() });
+    ///     }
+    ///     assert_eq!(group.join().await.unwrap_err().to_string(), "invalid digit found in string");
+    ///     assert!(group.is_empty());
+    /// });
+    /// ```
     pub async fn join(&mut self) -> Result<Vec<T>, E> {
         let mut values = Vec::with_capacity(self.len());
         while let Some((number, result)) = poll_fn(|cx| self.poll_next(cx)).await {

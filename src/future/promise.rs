@@ -83,6 +83,17 @@ type BoxError = Box<dyn Error + Send + Sync>;
 impl<T> Promise<T> {
     /// A promise of the current runtime, or of the loop on its own that this thread runs. It may be made outside of both, and then
     /// belongs to the first from which a callback is registered.
+    ///
+    /// Counterpart: asyncio's `loop.create_future`, which is here, too: [`EventLoop::create_future`].
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let promise = epicycle::Promise::new();
+    ///     let setter = promise.clone();
+    ///     epicycle::EventLoop::current().call_soon(move || setter.set_result("set").unwrap());
+    ///     assert_eq!(promise.await.unwrap(), "set");
+    /// });
+    /// ```
     #[track_caller]
     #[must_use]
     pub fn new() -> Self {
@@ -98,6 +109,15 @@ impl<T> Promise<T> {
     ///
     /// # Errors
     /// If it is done, cancelled included: gives the value back.
+    ///
+    /// Counterpart: asyncio's `Future.set_result`.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::new();
+    /// assert!(promise.set_result(1).is_ok());
+    /// assert!(promise.set_result(2).is_err());
+    /// assert_eq!(promise.result().unwrap(), 1);
+    /// ```
     pub fn set_result(&self, value: T) -> Result<(), InvalidStateError<T>> {
         self.shared.set_result(value).map_err(|value| InvalidStateError::new(value, Invalid::Done))
     }
@@ -107,21 +127,57 @@ impl<T> Promise<T> {
     ///
     /// # Errors
     /// If it is done, cancelled included: gives the error back.
+    ///
+    /// Counterpart: asyncio's `Future.set_exception`.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::<u8>::new();
+    /// promise.set_exception(std::io::Error::other("no luck")).unwrap();
+    /// assert_eq!(promise.result().unwrap_err().to_string(), "no luck");
+    /// ```
     pub fn set_exception(&self, error: impl Into<BoxError>) -> Result<(), InvalidStateError<BoxError>> {
         self.shared.set_exception(error.into()).map_err(|error| InvalidStateError::new(error, Invalid::Done))
     }
 
     /// Completes it as cancelled: true. False: it was done already; an error in it will not be reported then.
+    ///
+    /// Counterpart: asyncio's `Future.cancel`.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let promise = epicycle::Promise::<u8>::new();
+    ///     assert!(promise.cancel());
+    ///     assert!(!promise.cancel()); // done already
+    ///     assert!(promise.await.unwrap_err().is_cancelled());
+    /// });
+    /// ```
     pub fn cancel(&self) -> bool {
         self.shared.cancel()
     }
 
     /// Whether it has a value or an error, or was cancelled.
+    ///
+    /// Counterpart: asyncio's `Future.done`.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::new();
+    /// assert!(!promise.done());
+    /// promise.set_result(1).unwrap();
+    /// assert!(promise.done());
+    /// ```
     pub fn done(&self) -> bool {
         !self.shared.lock().state.is_pending()
     }
 
     /// Whether it was cancelled.
+    ///
+    /// Counterpart: asyncio's `Future.cancelled`.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::<u8>::new();
+    /// promise.cancel();
+    /// assert!(promise.cancelled());
+    /// ```
     pub fn cancelled(&self) -> bool {
         matches!(self.shared.lock().state, State::Cancelled)
     }
@@ -130,6 +186,15 @@ impl<T> Promise<T> {
     ///
     /// # Errors
     /// The error that was set; that it was cancelled; an [`InvalidStateError`] if it is not done, or the value was taken.
+    ///
+    /// Counterpart: asyncio's `Future.result`.
+    ///
+    /// ```
+    /// let promise = epicycle::Promise::new();
+    /// assert!(promise.result().is_err());
+    /// promise.set_result(1).unwrap();
+    /// assert_eq!((promise.result().unwrap(), promise.result().unwrap()), (1, 1));
+    /// ```
     pub fn result(&self) -> Result<T, PromiseError>
     where
         T: Clone,
@@ -156,6 +221,14 @@ impl<T> Promise<T> {
     ///
     /// # Errors
     /// That it was cancelled; an [`InvalidStateError`] if it is not done.
+    ///
+    /// ```
+    /// let (good, bad) = (epicycle::Promise::new(), epicycle::Promise::<u8>::new());
+    /// good.set_result(1).unwrap();
+    /// bad.set_exception("no luck").unwrap();
+    /// assert!(good.exception().unwrap().is_none());
+    /// assert_eq!(bad.exception().unwrap().unwrap().to_string(), "no luck");
+    /// ```
     pub fn exception(&self) -> Result<Option<Exception>, PromiseError> {
         match self.shared.error() {
             None => Ok(None),
@@ -196,6 +269,18 @@ impl<T> Promise<T> {
     }
 
     /// Takes a callback back: true. False: it is queued already, or was never registered here.
+    ///
+    /// Counterpart: asyncio's `Future.remove_done_callback`.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let promise = epicycle::Promise::new();
+    ///     let id = promise.add_done_callback(|_| unreachable!("removed in time"));
+    ///     assert!(promise.remove_done_callback(id));
+    ///     promise.set_result(1).unwrap();
+    ///     assert!(!promise.remove_done_callback(id));
+    /// });
+    /// ```
     pub fn remove_done_callback(&self, id: CallbackId) -> bool {
         let is_callback = |waiting: &Waiting<T>| matches!(waiting, Waiting::Callback(_));
         let removed = self.shared.lock().remove(id.0, is_callback);
@@ -364,6 +449,19 @@ impl<T> fmt::Debug for Promise<T> {
 }
 
 /// A [`Promise`] whose await gives a copy of the value: [`Promise::shared`].
+///
+/// *Cancel safety.* An await that is dropped takes nothing.
+///
+/// ```
+/// use epicycle::{Promise, future::SharedPromise};
+///
+/// epicycle::run(async {
+///     let promise = Promise::new();
+///     promise.set_result(7).unwrap();
+///     let shared: SharedPromise<u8> = promise.shared();
+///     assert_eq!((shared.clone().await.unwrap(), shared.await.unwrap()), (7, 7));
+/// });
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 #[derive(Debug)]
 pub struct SharedPromise<T> {

@@ -51,6 +51,19 @@ where
 }
 
 /// The future of [`shield`].
+///
+/// # Panics
+/// When awaited again after it gave its output.
+///
+/// ```
+/// use epicycle::{future::Shield, gather};
+///
+/// epicycle::run(async {
+///     let task = epicycle::spawn(async { epicycle::yield_now().await; 1 });
+///     let shielded: Shield<u8> = Shield::from(task);
+///     assert_eq!(shielded.await.unwrap(), 1);
+/// });
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct Shield<T> {
     task: Option<(Task<T>, u32)>,
@@ -62,6 +75,13 @@ impl<T> Shield<T> {
     ///
     /// # Panics
     /// After it gave its output.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::shield(async { 1 }).into_task();
+    ///     assert_eq!(task.await.unwrap(), 1);
+    /// });
+    /// ```
     #[track_caller]
     pub fn into_task(mut self) -> Task<T> {
         self.unwatch().expect("this Shield has given its output")

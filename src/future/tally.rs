@@ -200,6 +200,19 @@ impl Drop for End {
 }
 
 /// What can be waited for: a [`Task`], owned or borrowed.
+///
+/// ```
+/// use epicycle::{future::{ReturnWhen, Watch}, spawn, wait};
+///
+/// async fn count_done<W: Watch>(tasks: Vec<W>) -> usize {
+///     wait(tasks, ReturnWhen::AllCompleted).await.0.len()
+/// }
+/// epicycle::run(async {
+///     let (one, two) = (spawn(async {}), spawn(async {}));
+///     assert_eq!(count_done(vec![&one, &two]).await, 2); // lent
+///     assert_eq!(count_done(vec![one, two]).await, 2);
+/// });
+/// ```
 pub trait Watch {
     #[doc(hidden)]
     fn is_done(&self) -> bool;

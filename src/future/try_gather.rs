@@ -62,6 +62,19 @@ where
 }
 
 /// The future of [`try_gather`].
+///
+/// # Panics
+/// When awaited again after it gave its result.
+///
+/// ```
+/// use epicycle::{future::TryGather, try_gather};
+/// use std::num::ParseIntError;
+///
+/// epicycle::run(async {
+///     let gathered: TryGather<u8, ParseIntError> = try_gather(["1", "2"].map(|text| async move { text.parse() }));
+///     assert_eq!(gathered.await.unwrap(), [1, 2]);
+/// });
+/// ```
 #[must_use = "dropping it cancels the children"]
 #[derive(Debug)]
 pub struct TryGather<T, E> {
@@ -88,6 +101,19 @@ impl<T, E> Future for TryGather<T, E> {
 }
 
 /// Why a [`try_gather`] has no values.
+///
+/// ```
+/// use epicycle::{future::TryGatherError, try_gather};
+///
+/// epicycle::run(async {
+///     let check = |n: u8| async move {
+///         assert!(n > 0);
+///         if n > 1 { Ok(n) } else { Err("too few") }
+///     };
+///     assert!(matches!(try_gather([1].map(check)).await, Err(TryGatherError::Failed("too few"))));
+///     assert!(matches!(try_gather([0].map(check)).await, Err(TryGatherError::Join(error)) if error.is_panic()));
+/// });
+/// ```
 #[derive(Debug)]
 pub enum TryGatherError<E> {
     /// One of the futures returned this.
@@ -101,6 +127,13 @@ impl<E> TryGatherError<E> {
     ///
     /// # Errors
     /// If a task panicked or was cancelled instead.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let error = epicycle::try_gather([async { Err::<(), _>("no") }]).await.unwrap_err();
+    ///     assert_eq!(error.into_failed().unwrap(), "no");
+    /// });
+    /// ```
     pub fn into_failed(self) -> Result<E, JoinError> {
         match self {
             Self::Failed(error) => Ok(error),

@@ -16,6 +16,20 @@ use crate::task::{CancelOnDrop, Outcome, Task};
 use crate::time::{Sleep, sleep};
 
 /// When [`wait`] and [`try_wait`] return.
+///
+/// Counterpart: asyncio's `FIRST_COMPLETED`, `FIRST_EXCEPTION`, `ALL_COMPLETED`.
+///
+/// ```
+/// use epicycle::{ReturnWhen, spawn, wait};
+///
+/// epicycle::run(async {
+///     let (fine, bad) = (spawn(async {}), spawn(async { panic!("oh no") }));
+///     let stuck = spawn(std::future::pending::<()>());
+///     wait([&fine, &bad, &stuck], ReturnWhen::FirstException).await;
+///     assert!(bad.done() && !stuck.done());
+///     wait([&fine, &bad], ReturnWhen::AllCompleted).await;
+/// });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReturnWhen {
     /// When one has ended, however.
@@ -143,6 +157,19 @@ impl<W: WatchResult> WatchResult for &mut W {
 }
 
 /// The future of [`wait`] and [`try_wait`].
+///
+/// # Panics
+/// When awaited again after it gave its result.
+///
+/// ```
+/// use epicycle::{ReturnWhen, Task, future::Wait, spawn, wait};
+///
+/// epicycle::run(async {
+///     let both: Wait<Task<()>> = wait([spawn(async {}), spawn(async {})], ReturnWhen::AllCompleted);
+///     let (done, pending) = both.await;
+///     assert_eq!((done.len(), pending.len()), (2, 0));
+/// });
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct Wait<W: Watch> {
     /// Each with the number of its callback.

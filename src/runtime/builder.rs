@@ -30,6 +30,8 @@ const DEBUG: &str = "EPICYCLE_DEBUG";
 ///     .unwrap();
 /// assert_eq!(rt.loops().len(), 4);
 /// ```
+///
+/// Counterparts: Tokio's `runtime::Builder`; asyncio has settings of the loop and of the policy instead.
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     worker_threads: Option<usize>,
@@ -48,6 +50,13 @@ impl Default for Builder {
 
 impl Builder {
     /// The default options.
+    ///
+    /// ```
+    /// use epicycle::runtime::Builder;
+    ///
+    /// let rt = Builder::new().build().unwrap(); // what `Runtime::new` does
+    /// assert_eq!(rt.block_on(async { 6 * 7 }), 42);
+    /// ```
     pub fn new() -> Self {
         let options = Options {
             loops: 0,
@@ -83,6 +92,15 @@ impl Builder {
     ///
     /// # Panics
     /// If `n` is 0.
+    ///
+    /// Counterpart: Tokio's `worker_threads`, which does not count the caller of `block_on`.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(1).build().unwrap();
+    /// let task = rt.spawn(async { 1 });
+    /// assert!(!task.done()); // nobody is inside block_on
+    /// assert_eq!(rt.block_on(task).unwrap(), 1);
+    /// ```
     #[track_caller]
     pub fn worker_threads(mut self, n: usize) -> Self {
         assert!(n >= 1, "worker_threads must be at least 1");
@@ -91,18 +109,49 @@ impl Builder {
     }
 
     /// The name of the threads. Linux shows the first 15 bytes. Default: "epicycle".
+    ///
+    /// # Panics
+    /// [`build`](Self::build) does, if there is a zero byte in the name.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().thread_name("web").build().unwrap();
+    /// let name = rt.run_in_executor(|| std::thread::current().name().map(str::to_owned));
+    /// assert_eq!(rt.block_on(name).unwrap().as_deref(), Some("web"));
+    /// ```
     pub fn thread_name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.thread_name_fn(move || name.clone())
     }
 
     /// Called for the name of each thread as it starts.
+    ///
+    /// # Panics
+    /// As [`thread_name`](Self::thread_name).
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let count = AtomicUsize::new(1);
+    /// let rt = epicycle::Runtime::builder()
+    ///     .worker_threads(1) // with more, the loops' threads are the first to be named
+    ///     .thread_name_fn(move || format!("web-{}", count.fetch_add(1, Ordering::Relaxed)))
+    ///     .build()
+    ///     .unwrap();
+    /// let name = rt.run_in_executor(|| std::thread::current().name().map(str::to_owned));
+    /// assert_eq!(rt.block_on(name).unwrap().as_deref(), Some("web-1"));
+    /// ```
     pub fn thread_name_fn(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.options.thread_name = Arc::new(name);
         self
     }
 
     /// The stack size of the threads, in bytes. Default: std's, 2 MiB.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().thread_stack_size(16 << 20).build().unwrap();
+    /// let job = rt.run_in_executor(|| std::hint::black_box([1_u8; 3 << 20]).len()); // too much for 2 MiB
+    /// assert_eq!(rt.block_on(job).unwrap(), 3 << 20);
+    /// ```
     pub fn thread_stack_size(mut self, bytes: usize) -> Self {
         self.options.thread_stack_size = Some(bytes);
         self
@@ -110,12 +159,34 @@ impl Builder {
 
     /// Called on each background loop's thread before it runs anything, with the loop's index. Not for loop 0, whose thread
     /// is the caller's own.
+    ///
+    /// ```
+    /// let (sender, started) = std::sync::mpsc::channel();
+    /// let rt = epicycle::Runtime::builder()
+    ///     .worker_threads(2)
+    ///     .on_thread_start(move |index| sender.send(index).unwrap())
+    ///     .build()
+    ///     .unwrap();
+    /// assert_eq!(started.recv(), Ok(1));
+    /// # drop(rt);
+    /// ```
     pub fn on_thread_start(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.options.on_thread_start = Some(Arc::new(hook));
         self
     }
 
     /// Called on each background loop's thread after everything there was dropped, with the loop's index.
+    ///
+    /// ```
+    /// let (sender, stopped) = std::sync::mpsc::channel();
+    /// let rt = epicycle::Runtime::builder()
+    ///     .worker_threads(2)
+    ///     .on_thread_stop(move |index| sender.send(index).unwrap())
+    ///     .build()
+    ///     .unwrap();
+    /// drop(rt);
+    /// assert_eq!(stopped.recv(), Ok(1));
+    /// ```
     pub fn on_thread_stop(mut self, hook: impl Fn(usize) + Send + Sync + 'static) -> Self {
         self.options.on_thread_stop = Some(Arc::new(hook));
         self
@@ -125,6 +196,12 @@ impl Builder {
     ///
     /// # Panics
     /// If `n` is 0.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().max_blocking_threads(1).build().unwrap();
+    /// let [one, two] = [1, 2].map(|_| rt.run_in_executor(|| std::thread::current().id()));
+    /// rt.block_on(async { assert_eq!(one.await.unwrap(), two.await.unwrap()) });
+    /// ```
     #[track_caller]
     pub fn max_blocking_threads(mut self, n: usize) -> Self {
         assert!(n >= 1, "max_blocking_threads must be at least 1");
@@ -133,6 +210,16 @@ impl Builder {
     }
 
     /// How long an idle executor thread waits for work before it ends. Default: 10 s.
+    ///
+    /// ```
+    /// use std::{thread, time::Duration};
+    ///
+    /// let rt = epicycle::Runtime::builder().blocking_keep_alive(Duration::from_millis(1)).build().unwrap();
+    /// rt.block_on(rt.run_in_executor(|| {})).unwrap();
+    /// while rt.metrics().executor_threads > 0 {
+    ///     thread::sleep(Duration::from_millis(1));
+    /// }
+    /// ```
     pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
         self.options.executor_keep_alive = time;
         self
@@ -158,6 +245,16 @@ impl Builder {
 
     /// Whether loops take ready tasks from each other. Default: true. Without it a task runs where it was woken, and what a
     /// stuck loop has queued waits for it; sockets and timers of a stuck loop are served all the same.
+    ///
+    /// ```
+    /// use epicycle::EventLoop;
+    ///
+    /// let rt = epicycle::Runtime::builder().work_stealing(false).build().unwrap();
+    /// rt.block_on(async {
+    ///     let task = epicycle::spawn(async { EventLoop::current().index() });
+    ///     assert_eq!(task.await.unwrap(), EventLoop::current().index());
+    /// });
+    /// ```
     pub fn work_stealing(mut self, steal: bool) -> Self {
         self.options.work_stealing = steal;
         self
@@ -165,6 +262,13 @@ impl Builder {
 
     /// How long a loop with nothing to do looks around before it sleeps. Saves the 10-20 us of waking a sleeping thread, at
     /// the price of a busy CPU. Default: zero.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let rt = epicycle::Runtime::builder().spin(Duration::from_micros(50)).build().unwrap();
+    /// assert_eq!(rt.block_on(rt.spawn(async { 1 })).unwrap(), 1);
+    /// ```
     pub fn spin(mut self, time: Duration) -> Self {
         self.options.spin = time;
         self
@@ -175,6 +279,14 @@ impl Builder {
     ///
     /// # Panics
     /// If `n` is 0.
+    ///
+    /// Counterpart: Tokio's `event_interval`.
+    ///
+    /// ```
+    /// // Looks after each handle: for a server whose requests take long to compute.
+    /// let rt = epicycle::Runtime::builder().event_interval(1).build().unwrap();
+    /// assert_eq!(rt.block_on(rt.spawn(async { 1 })).unwrap(), 1);
+    /// ```
     #[track_caller]
     pub fn event_interval(mut self, n: usize) -> Self {
         assert!(n >= 1, "event_interval must be at least 1");
@@ -184,6 +296,18 @@ impl Builder {
 
     /// Has errors that nobody can be handed (a panicking callback, destructor or hook; a task's panic that nobody retrieved)
     /// go to `handler`. The default one logs them through the `log` crate, or to standard error if no logger is set.
+    ///
+    /// Counterpart: asyncio's `set_exception_handler`.
+    ///
+    /// ```
+    /// let (sender, errors) = std::sync::mpsc::channel();
+    /// let rt = epicycle::Runtime::builder()
+    ///     .exception_handler(move |context| sender.send(context.to_string()).unwrap())
+    ///     .build()
+    ///     .unwrap();
+    /// drop(rt.spawn(async { panic!("oh no") })); // nobody will await it
+    /// assert!(errors.recv().unwrap().starts_with("Task exception was never retrieved: oh no"));
+    /// ```
     pub fn exception_handler(mut self, handler: impl Fn(&ErrorContext) + Send + Sync + 'static) -> Self {
         self.options.exception_handler = Some(Arc::new(handler));
         self
@@ -194,12 +318,31 @@ impl Builder {
     /// long is also reported while it runs (`Loop 2 has been executing <reader> for 0.250 seconds`), by another loop, unless
     /// all are held up or there is only one. Keeps [track of tasks](Self::track_tasks), too. Costs some hundred nanoseconds per
     /// handle. Default: whether the environment's `EPICYCLE_DEBUG` is set to something other than 0. asyncio's `debug`.
+    ///
+    /// ```
+    /// use std::{thread, time::Duration};
+    ///
+    /// let (sender, reports) = std::sync::mpsc::channel();
+    /// let rt = epicycle::Runtime::builder()
+    ///     .debug(true)
+    ///     .slow_callback_duration(Duration::from_millis(2))
+    ///     .exception_handler(move |context| sender.send(context.to_string()).unwrap())
+    ///     .build()
+    ///     .unwrap();
+    /// let cook = epicycle::task::Builder::new().name("cook");
+    /// rt.block_on(async { cook.spawn(async { thread::sleep(Duration::from_millis(3)) }).await.unwrap() });
+    /// assert!(reports.iter().any(|report| report.contains("cook")));
+    /// ```
     pub fn debug(mut self, debug: bool) -> Self {
         self.debug = Some(debug);
         self
     }
 
     /// How long a handle may take before debug mode reports it. Default: 0.1 s, as in asyncio.
+    ///
+    /// Counterpart: asyncio's `loop.slow_callback_duration`.
+    ///
+    /// For an example see [`debug`](Self::debug).
     pub fn slow_callback_duration(mut self, time: Duration) -> Self {
         self.slow_callback_duration = time;
         self
@@ -208,6 +351,14 @@ impl Builder {
     /// Keeps track of who spawned each task, what it waits for, how often and how long it ran, for
     /// [`RuntimeHandle::ps`](crate::RuntimeHandle::ps) and [`pstree`](crate::RuntimeHandle::pstree). Costs a few hundred
     /// nanoseconds per poll and per task. Default: whether debug mode is on. A task that is not kept track of costs nothing for it.
+    ///
+    /// ```
+    /// use epicycle::RuntimeHandle;
+    ///
+    /// let rt = epicycle::Runtime::builder().track_tasks(true).build().unwrap();
+    /// let tree = rt.block_on(async { RuntimeHandle::current().pstree() });
+    /// assert!(tree.contains("root, running on loop 0"));
+    /// ```
     pub fn track_tasks(mut self, track: bool) -> Self {
         self.track_tasks = Some(track);
         self
@@ -215,6 +366,25 @@ impl Builder {
 
     /// Has `instrument` told of every event: spawns, wakes, polls, ends, waits, timers, steals, sleeps. See
     /// [`Event`](crate::Event).
+    ///
+    /// ```
+    /// use epicycle::{Event, Instrument};
+    /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+    ///
+    /// struct Handles(Arc<AtomicUsize>);
+    /// impl Instrument for Handles {
+    ///     fn event(&self, event: &Event) {
+    ///         if let Event::HandleStarted { .. } = event {
+    ///             self.0.fetch_add(1, Ordering::Relaxed);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let count = Arc::new(AtomicUsize::new(0));
+    /// let rt = epicycle::Runtime::builder().instrument(Handles(count.clone())).build().unwrap();
+    /// rt.block_on(rt.spawn(async {})).unwrap();
+    /// assert!(count.load(Ordering::Relaxed) >= 2); // the task and the root
+    /// ```
     pub fn instrument(mut self, instrument: impl Instrument) -> Self {
         self.instrument = Some(Arc::new(instrument));
         self
@@ -224,6 +394,12 @@ impl Builder {
     ///
     /// # Errors
     /// If the system refuses threads or descriptors, or `EPICYCLE_WORKER_THREADS` is not a positive number.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).build()?;
+    /// assert_eq!(rt.loops().len(), 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn build(mut self) -> io::Result<Runtime> {
         self.options.loops = match self.worker_threads {
             Some(n) => n,

@@ -45,6 +45,19 @@ impl RuntimeHandle {
     ///
     /// # Panics
     /// Outside a runtime.
+    ///
+    /// Counterparts: Tokio's `Handle::current`, asyncio's `get_running_loop`. For this thread's loop there is
+    /// [`EventLoop::current`](crate::EventLoop::current).
+    ///
+    /// ```
+    /// use epicycle::RuntimeHandle;
+    ///
+    /// epicycle::run(async {
+    ///     let here = RuntimeHandle::current();
+    ///     let outside = std::thread::spawn(move || here.spawn(async { 1 })).join().unwrap();
+    ///     assert_eq!(outside.await.unwrap(), 1);
+    /// });
+    /// ```
     #[track_caller]
     pub fn current() -> Self {
         match Self::try_current() {
@@ -57,6 +70,13 @@ impl RuntimeHandle {
     ///
     /// # Errors
     /// Outside a runtime, or on a thread whose locals are being destroyed.
+    ///
+    /// ```
+    /// use epicycle::RuntimeHandle;
+    ///
+    /// assert!(RuntimeHandle::try_current().is_err());
+    /// epicycle::run(async { assert!(RuntimeHandle::try_current().is_ok()) });
+    /// ```
     pub fn try_current() -> Result<Self, TryCurrentError> {
         match scheduler::try_current() {
             Ok(anchor) => Ok(Self { anchor }),
@@ -66,6 +86,17 @@ impl RuntimeHandle {
 
     /// Makes this the runtime that [`spawn`](crate::spawn) and its like mean on this thread, until the guard is dropped.
     /// Guards nest, and are to be dropped in reverse order.
+    ///
+    /// Counterpart: Tokio's `Handle::enter`.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let handle = rt.handle();
+    /// let guard = handle.enter();
+    /// let task = epicycle::spawn(async { 1 });
+    /// drop(guard);
+    /// assert_eq!(rt.block_on(task).unwrap(), 1);
+    /// ```
     pub fn enter(&self) -> EnterGuard {
         EnterGuard { _entered: scheduler::enter(self.anchor.clone()), not_send: PhantomData }
     }
@@ -74,12 +105,27 @@ impl RuntimeHandle {
     ///
     /// # Panics
     /// As there.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let handle = rt.handle();
+    /// let thread = std::thread::spawn(move || handle.block_on(async { epicycle::spawn(async { 1 }).await.unwrap() }));
+    /// assert_eq!(thread.join().unwrap(), 1);
+    /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         scheduler::block_on(&self.anchor, future, Location::caller())
     }
 
     /// Spawns a task that may run on any loop. After the runtime ended, the task is cancelled.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let handle = rt.handle();
+    /// assert_eq!(rt.block_on(handle.spawn(async { 1 })).unwrap(), 1);
+    /// drop(rt);
+    /// assert!(handle.spawn(async { 1 }).cancelled());
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
@@ -91,18 +137,41 @@ impl RuntimeHandle {
 
     /// Has `callback` run on whichever loop comes first. With one loop that is asyncio's `call_soon_threadsafe`: in the
     /// order of the calls. For one particular loop there is [`LoopHandle::call_soon_threadsafe`].
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).build().unwrap();
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// rt.handle().call_soon_threadsafe(move || sender.send("called").unwrap());
+    /// assert_eq!(receiver.recv(), Ok("called"));
+    /// ```
     #[track_caller]
     pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
         scheduler::call_soon_on(&self.anchor, callback, Location::caller())
     }
 
     /// Runs `job` on the executor. After the runtime ended, the task is cancelled.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let handle = rt.handle();
+    /// assert_eq!(rt.block_on(handle.run_in_executor(|| 6 * 7)).unwrap(), 42);
+    /// drop(rt);
+    /// assert!(handle.run_in_executor(|| unreachable!()).cancelled());
+    /// ```
     #[track_caller]
     pub fn run_in_executor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         scheduler::run_in_executor_of(self.anchor.clone(), job, Location::caller())
     }
 
     /// Runs `job` on `executor`, as the free function [`run_in_executor_on`](crate::run_in_executor_on).
+    ///
+    /// ```
+    /// use epicycle::runtime::Job;
+    ///
+    /// let rt = epicycle::Runtime::new();
+    /// let threads = |job: Job| drop(std::thread::spawn(job));
+    /// assert_eq!(rt.block_on(rt.handle().run_in_executor_on(&threads, || 6 * 7)).unwrap(), 42);
+    /// ```
     #[track_caller]
     pub fn run_in_executor_on<T: Send + 'static>(
         &self,
@@ -141,6 +210,12 @@ impl RuntimeHandle {
     }
 
     /// The loops, by index.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).build().unwrap();
+    /// let indexes: Vec<_> = rt.handle().loops().iter().map(|l| l.index()).collect();
+    /// assert_eq!(indexes, [0, 1]);
+    /// ```
     pub fn loops(&self) -> &[LoopHandle] {
         &self.anchor.shared.handles
     }
@@ -211,6 +286,15 @@ impl RuntimeHandle {
     }
 
     /// Figures of all loops, as of now.
+    ///
+    /// Counterpart: Tokio's `Handle::metrics`.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let task = rt.spawn(std::future::pending::<()>());
+    /// assert_eq!(rt.handle().metrics().alive_tasks, 1);
+    /// # drop(task);
+    /// ```
     pub fn metrics(&self) -> Metrics {
         metrics::collect(&self.anchor.shared)
     }
@@ -226,6 +310,16 @@ impl fmt::Debug for RuntimeHandle {
 ///
 /// # Panics
 /// When guards are dropped in another order than the reverse of entering.
+///
+/// ```
+/// use epicycle::{Runtime, RuntimeHandle, runtime::EnterGuard};
+///
+/// let rt = Runtime::new();
+/// let guard: EnterGuard = rt.handle().enter();
+/// assert!(RuntimeHandle::try_current().is_ok());
+/// drop(guard);
+/// assert!(RuntimeHandle::try_current().is_err());
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping the guard leaves the runtime"]
 pub struct EnterGuard {
@@ -234,6 +328,15 @@ pub struct EnterGuard {
 }
 
 /// Why there is no current runtime.
+///
+/// Counterpart: Tokio's `TryCurrentError`.
+///
+/// ```
+/// use epicycle::RuntimeHandle;
+///
+/// let error = RuntimeHandle::try_current().unwrap_err();
+/// assert!(error.to_string().starts_with("there is no epicycle runtime here"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TryCurrentError {
     missing: Missing,
@@ -241,11 +344,21 @@ pub struct TryCurrentError {
 
 impl TryCurrentError {
     /// The thread is in no runtime.
+    ///
+    /// ```
+    /// let error = epicycle::RuntimeHandle::try_current().unwrap_err();
+    /// assert!(error.is_missing_context());
+    /// ```
     pub fn is_missing_context(&self) -> bool {
         self.missing == Missing::Context
     }
 
     /// The thread is ending, and what it had entered is gone.
+    ///
+    /// ```
+    /// let error = epicycle::RuntimeHandle::try_current().unwrap_err();
+    /// assert!(!error.is_thread_local_destroyed()); // not entered, but alive
+    /// ```
     pub fn is_thread_local_destroyed(&self) -> bool {
         self.missing == Missing::ThreadLocal
     }

@@ -18,6 +18,8 @@ use crate::scheduler::Shared;
 /// assert_eq!(metrics.alive_tasks, 0);
 /// assert!(metrics.loops.iter().map(|l| l.handles_run).sum::<u64>() >= 2);
 /// ```
+///
+/// Counterpart: Tokio's `RuntimeMetrics`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -36,6 +38,14 @@ pub struct Metrics {
 }
 
 /// One loop's figures: counts since the runtime's start, unless it says otherwise.
+///
+/// ```
+/// let rt = epicycle::Runtime::builder().worker_threads(2).build().unwrap();
+/// rt.block_on(rt.loops()[1].spawn_local(|| async {})).unwrap();
+/// let loop_1 = &rt.metrics().loops[1];
+/// assert!(loop_1.handles_run >= 1 && loop_1.inbox_pulls >= 1);
+/// assert_eq!((loop_1.timers_pending, loop_1.next_timer), (0, None));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoopMetrics {

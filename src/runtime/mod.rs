@@ -60,6 +60,11 @@ impl Runtime {
     ///
     /// # Panics
     /// If the system refuses threads or descriptors; [`try_new`](Self::try_new) gives the error instead.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// assert_eq!(rt.block_on(async { 6 * 7 }), 42);
+    /// ```
     #[track_caller]
     pub fn new() -> Self {
         match Self::try_new() {
@@ -72,11 +77,22 @@ impl Runtime {
     ///
     /// # Errors
     /// If the system refuses threads or descriptors.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::try_new()?;
+    /// assert_eq!(rt.block_on(async { 6 * 7 }), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn try_new() -> io::Result<Self> {
         Self::builder().build()
     }
 
     /// Options.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(3).build().unwrap();
+    /// assert_eq!(rt.loops().len(), 3);
+    /// ```
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -114,12 +130,28 @@ impl Runtime {
     ///
     /// # Panics
     /// With the future's own panic, after which the runtime is usable; and on a thread that already drives an event loop.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let words = vec!["not", "'static"];
+    /// let count = rt.block_on(async {
+    ///     epicycle::yield_now().await;
+    ///     words.len() // borrowed
+    /// });
+    /// assert_eq!(count, 2);
+    /// ```
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.handle.block_on(future)
     }
 
     /// As the free function [`spawn`](crate::spawn), from anywhere.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let task = rt.spawn(async { 6 * 7 });
+    /// assert_eq!(rt.block_on(task).unwrap(), 42);
+    /// ```
     #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
@@ -130,39 +162,99 @@ impl Runtime {
     }
 
     /// As [`RuntimeHandle::call_soon_threadsafe`].
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).build().unwrap();
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// rt.call_soon_threadsafe(move || sender.send("called").unwrap());
+    /// assert_eq!(receiver.recv(), Ok("called"));
+    /// ```
     #[track_caller]
     pub fn call_soon_threadsafe(&self, callback: impl FnOnce() + Send + 'static) -> Handle {
         self.handle.call_soon_threadsafe(callback)
     }
 
     /// As the free function [`run_in_executor`](crate::run_in_executor), from anywhere.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let job = rt.run_in_executor(|| "may block");
+    /// assert_eq!(rt.block_on(job).unwrap(), "may block");
+    /// ```
     #[track_caller]
     pub fn run_in_executor<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
         self.handle.run_in_executor(job)
     }
 
     /// A handle that other threads and tasks can keep.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let handle = rt.handle();
+    /// let task = std::thread::spawn(move || handle.spawn(async { 1 })).join().unwrap();
+    /// assert_eq!(rt.block_on(task).unwrap(), 1);
+    /// ```
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()
     }
 
     /// The loops, by index.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).build().unwrap();
+    /// let on_loop_1 = rt.loops()[1].spawn_local(|| async { epicycle::EventLoop::current().index() });
+    /// assert_eq!(rt.block_on(on_loop_1).unwrap(), 1);
+    /// ```
     pub fn loops(&self) -> &[LoopHandle] {
         &self.shared().handles
     }
 
     /// Figures of all loops, as of now.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// rt.block_on(rt.run_in_executor(|| {})).unwrap();
+    /// let metrics = rt.metrics();
+    /// assert_eq!((metrics.alive_tasks, metrics.executor_threads), (0, 1));
+    /// ```
     pub fn metrics(&self) -> Metrics {
         self.handle.metrics()
     }
 
     /// Ends the runtime, waiting for at most `timeout` for loops that are inside a long handle and for executor jobs that
     /// run. What is still running then drops its part when it returns.
+    ///
+    /// Counterpart: Tokio's `shutdown_timeout`.
+    ///
+    /// ```
+    /// use std::{sync::mpsc::channel, time::Duration};
+    ///
+    /// let rt = epicycle::Runtime::new();
+    /// let (finish, wait) = channel::<()>();
+    /// let stuck = rt.run_in_executor(move || wait.recv());
+    /// while rt.metrics().executor_queue_depth > 0 {
+    ///     std::thread::yield_now(); // a job that has not started would be cancelled
+    /// }
+    /// rt.shutdown_timeout(Duration::from_millis(1)); // dropping it would wait for ever
+    /// assert!(!stuck.done());
+    /// drop(finish); // lets it end
+    /// ```
     pub fn shutdown_timeout(self, timeout: Duration) {
         self.shut_down(Instant::now().checked_add(timeout));
     }
 
     /// Ends the runtime without waiting for anything.
+    ///
+    /// Counterpart: Tokio's `shutdown_background`.
+    ///
+    /// ```
+    /// let rt = epicycle::Runtime::new();
+    /// let task = rt.spawn(std::future::pending::<()>());
+    /// rt.shutdown_background();
+    /// while !task.cancelled() {
+    ///     std::thread::yield_now();
+    /// }
+    /// ```
     pub fn shutdown_background(self) {
         self.shutdown_timeout(Duration::ZERO);
     }

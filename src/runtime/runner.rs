@@ -104,6 +104,14 @@ impl Default for Runner {
 
 impl Runner {
     /// With a runtime of the default options.
+    ///
+    /// ```
+    /// use epicycle::runtime::Runner;
+    ///
+    /// let mut runner = Runner::new();
+    /// assert_eq!(runner.run(async { 1 }).unwrap(), 1);
+    /// assert_eq!(runner.run(async { 2 }).unwrap(), 2);
+    /// ```
     pub fn new() -> Self {
         Self::with(Builder::new())
     }
@@ -144,6 +152,18 @@ impl Runner {
     }
 
     /// How long [`close`](Self::close) waits for executor jobs. Default: 300 s.
+    ///
+    /// ```
+    /// use epicycle::runtime::Runner;
+    /// use std::{sync::mpsc::channel, time::Duration};
+    ///
+    /// let mut runner = Runner::new().executor_timeout(Duration::from_millis(1));
+    /// let (finish, wait) = channel::<()>();
+    /// let stuck = runner.runtime().unwrap().run_in_executor(move || wait.recv());
+    /// runner.close(); // warns, and leaves the job behind
+    /// drop(finish); // lets it end
+    /// # drop(stuck);
+    /// ```
     #[must_use = "it returns the runner"]
     pub fn executor_timeout(mut self, timeout: Duration) -> Self {
         self.executor_timeout = timeout;
@@ -154,6 +174,15 @@ impl Runner {
     ///
     /// # Errors
     /// [`RunError::Closed`]; [`RunError::Os`], after which it is closed.
+    ///
+    /// ```
+    /// use epicycle::runtime::{RunError, Runner};
+    ///
+    /// let mut runner = Runner::new();
+    /// let task = runner.runtime()?.spawn(async { 1 });
+    /// assert_eq!(runner.run(task)?.unwrap(), 1);
+    /// # Ok::<(), RunError>(())
+    /// ```
     pub fn runtime(&mut self) -> Result<&Runtime, RunError> {
         if let State::New(_) = self.state
             && let State::New(builder) = std::mem::replace(&mut self.state, State::Closed)
@@ -175,6 +204,16 @@ impl Runner {
     ///
     /// # Panics
     /// With the future's own panic, after which the runner is usable; and on a thread that already drives an event loop.
+    ///
+    /// Counterpart: asyncio's `Runner.run`.
+    ///
+    /// ```
+    /// use epicycle::runtime::Runner;
+    ///
+    /// let mut runner = Runner::new();
+    /// let task = runner.run(async { epicycle::spawn(async { 1 }) }).unwrap();
+    /// assert_eq!(runner.run(task).unwrap().unwrap(), 1); // it lives on from run to run
+    /// ```
     #[track_caller]
     pub fn run<F: Future>(&mut self, future: F) -> Result<F::Output, RunError> {
         assert_not_nested("Runner::run");
@@ -197,6 +236,18 @@ impl Runner {
 
     /// Ends the runtime, in the order that [`run`] has. Does nothing a second time. On a thread that drives an event loop, and in
     /// a job of this runtime, which must not wait, tasks and jobs are ended as dropping a [`Runtime`] ends them.
+    ///
+    /// Counterpart: asyncio's `Runner.close`.
+    ///
+    /// ```
+    /// use epicycle::runtime::{RunError, Runner};
+    ///
+    /// let mut runner = Runner::new();
+    /// let left = runner.run(async { epicycle::spawn(std::future::pending::<()>()) }).unwrap();
+    /// runner.close();
+    /// assert!(left.cancelled());
+    /// assert!(matches!(runner.run(async {}), Err(RunError::Closed)));
+    /// ```
     pub fn close(&mut self) {
         if let State::Open(runtime) = std::mem::replace(&mut self.state, State::Closed)
             && EventLoop::try_current().is_none()

@@ -14,6 +14,22 @@ use crate::scheduler::{self, Anchor};
 use crate::task::ErrorContext;
 
 /// The future of [`RuntimeHandle::shutdown_default_executor`](crate::RuntimeHandle::shutdown_default_executor).
+///
+/// Gives whether all jobs had ended in time.
+///
+/// # Cancel safety
+/// Dropped after its first poll, it has ended the executor without waiting.
+///
+/// ```
+/// use epicycle::{RuntimeHandle, run_in_executor, runtime::ShutdownExecutor};
+/// use std::time::Duration;
+///
+/// epicycle::run(async {
+///     let job = run_in_executor(|| 1);
+///     let end: ShutdownExecutor = RuntimeHandle::current().shutdown_default_executor(Some(Duration::from_secs(60)));
+///     assert!(end.await && job.done());
+/// });
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct ShutdownExecutor {
     anchor: BiasedArc<Anchor>,

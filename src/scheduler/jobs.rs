@@ -16,6 +16,15 @@ use crate::task::{
 };
 
 /// What an [`Executor`] is given. To be called once, on a thread that may block; dropped instead, its task is cancelled.
+///
+/// ```
+/// use epicycle::{run_in_executor_on, runtime::Job};
+///
+/// epicycle::run(async {
+///     let lazy = |job: Job| drop(job);
+///     assert!(run_in_executor_on(&lazy, || {}).await.unwrap_err().is_cancelled());
+/// });
+/// ```
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// Something that runs jobs: a thread pool of the user's. Any `Fn(Job)` is one.
@@ -47,6 +56,15 @@ pub type Job = Box<dyn FnOnce() + Send>;
 pub trait Executor: Send + Sync + 'static {
     /// Has `job` run, now or later, on whatever thread. Should not block: a loop waits for it. A panic of this function is
     /// reported, and cancels the job.
+    ///
+    /// ```
+    /// use epicycle::runtime::{Executor, Job};
+    ///
+    /// let threads = |job: Job| drop(std::thread::spawn(job));
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// threads.execute(Box::new(move || sender.send(1).unwrap()));
+    /// assert_eq!(receiver.recv(), Ok(1));
+    /// ```
     fn execute(&self, job: Job);
 }
 

@@ -161,6 +161,15 @@ impl Builder {
     ///
     /// # Panics
     /// Outside a runtime.
+    ///
+    /// ```
+    /// use epicycle::task;
+    ///
+    /// epicycle::run(async {
+    ///     let task = task::Builder::new().name("reader").spawn(async { epicycle::current_task().unwrap().name });
+    ///     assert_eq!(task.await.unwrap(), "reader");
+    /// });
+    /// ```
     #[track_caller]
     pub fn spawn<F>(self, future: F) -> Task<F::Output>
     where
@@ -174,6 +183,17 @@ impl Builder {
     ///
     /// # Panics
     /// Off a loop.
+    ///
+    /// ```
+    /// use epicycle::task;
+    /// use std::rc::Rc;
+    ///
+    /// epicycle::run(async {
+    ///     let shared = Rc::new(1); // not Send
+    ///     let task = task::Builder::new().name("local").spawn_local(async move { *shared });
+    ///     assert_eq!((task.name().as_str(), task.await.unwrap()), ("local", 1));
+    /// });
+    /// ```
     #[track_caller]
     pub fn spawn_local<F>(self, future: F) -> Task<F::Output>
     where
@@ -256,6 +276,17 @@ pub fn yield_now() -> YieldNow {
 }
 
 /// The future of [`yield_now`].
+///
+/// ```
+/// let event_loop = epicycle::EventLoop::new().unwrap();
+/// let (event_loop_2, (sender, receiver)) = (event_loop.clone(), std::sync::mpsc::channel());
+/// event_loop.run_until_complete(async {
+///     event_loop_2.call_soon(move || sender.send("first").unwrap());
+///     let turn: epicycle::YieldNow = epicycle::yield_now();
+///     turn.await;
+///     assert_eq!(receiver.try_recv(), Ok("first"));
+/// }).unwrap();
+/// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct YieldNow {

@@ -121,7 +121,15 @@ impl EventLoop {
     ///
     /// # Examples
     ///
-    /// See [`add_signal_handler`](Self::add_signal_handler).
+    /// ```
+    /// use epicycle::{EventLoop, signal::SignalKind};
+    ///
+    /// let event_loop = EventLoop::new()?;
+    /// event_loop.add_signal_handler(SignalKind::user_defined1(), || unreachable!("removed"))?;
+    /// assert!(event_loop.remove_signal_handler(SignalKind::user_defined1()));
+    /// assert!(!event_loop.remove_signal_handler(SignalKind::user_defined1()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn remove_signal_handler(&self, kind: SignalKind) -> bool {
         // A loop that is closed may share its name with its successor's.
         if self.is_closed() {

@@ -55,7 +55,11 @@ impl SignalKind {
     ///
     /// # Examples
     ///
-    /// See [`SignalKind`].
+    /// ```
+    /// use epicycle::signal::SignalKind;
+    ///
+    /// assert_eq!(SignalKind::from_raw(SignalKind::hangup().as_raw()), SignalKind::hangup());
+    /// ```
     pub const fn from_raw(number: i32) -> Self {
         Self(number)
     }
@@ -64,7 +68,9 @@ impl SignalKind {
     ///
     /// # Examples
     ///
-    /// See [`SignalKind`].
+    /// ```
+    /// assert_eq!(epicycle::signal::SignalKind::interrupt().as_raw(), 2);
+    /// ```
     pub const fn as_raw(self) -> i32 {
         self.0
     }

@@ -118,7 +118,18 @@ impl Signal {
     ///
     /// # Examples
     ///
-    /// See [`signal`].
+    /// ```
+    /// use epicycle::signal::{SignalKind, signal};
+    ///
+    /// # epicycle::run(async {
+    /// let mut user = signal(SignalKind::user_defined2())?;
+    /// for _ in 0..2 {
+    ///     signal_hook::low_level::raise(SignalKind::user_defined2().as_raw())?; // or `kill -USR2`
+    /// }
+    /// user.recv().await?; // both
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///

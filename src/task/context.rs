@@ -57,11 +57,26 @@ pub struct Context {
 
 impl Context {
     /// No variable is set.
+    ///
+    /// ```
+    /// use epicycle::context::Context;
+    /// epicycle::task_local! { static USER: &'static str = "nobody"; }
+    ///
+    /// USER.sync_scope("ada", || assert_eq!(Context::new().run(|| USER.get()), "nobody"));
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The values that are current here. asyncio's `copy_context`.
+    ///
+    /// ```
+    /// use epicycle::context::Context;
+    /// epicycle::task_local! { static USER: &'static str = "nobody"; }
+    ///
+    /// let mut context = USER.sync_scope("ada", Context::capture);
+    /// assert_eq!(context.run(|| USER.get()), "ada");
+    /// ```
     pub fn capture() -> Self {
         if !is_set() {
             return Self::default();
@@ -92,11 +107,23 @@ impl Context {
     }
 
     /// How many variables are set.
+    ///
+    /// ```
+    /// use epicycle::context::Context;
+    /// epicycle::task_local! { static USER: &'static str; static DEPTH: u32 = 0; }
+    ///
+    /// let context = USER.sync_scope("ada", Context::capture);
+    /// assert_eq!(context.len(), 1); // a default is not set
+    /// ```
     pub fn len(&self) -> usize {
         self.map.as_ref().map_or(0, |map| map.len())
     }
 
     /// Whether no variable is set.
+    ///
+    /// ```
+    /// assert!(epicycle::context::Context::new().is_empty());
+    /// ```
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.map.is_none()

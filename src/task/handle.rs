@@ -153,11 +153,31 @@ impl Handle {
     /// or it may be dropped anywhere, else when its loop next comes to it. False: it has run, or is running.
     ///
     /// From any thread; idempotent.
+    ///
+    /// Counterpart: asyncio's `Handle.cancel`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let (late, early) = (event_loop.call_soon(|| {}), event_loop.call_soon(|| unreachable!()));
+    /// assert!(early.cancel());
+    /// event_loop.run_once(None);
+    /// assert!(!late.cancel()); // it has run
+    /// ```
     pub fn cancel(&self) -> bool {
         self.task.cancel()
     }
 
     /// Whether it was cancelled, by [`cancel`](Self::cancel) or with its loop.
+    ///
+    /// Counterpart: asyncio's `Handle.cancelled`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let handle = event_loop.call_soon(|| unreachable!());
+    /// assert!(!handle.cancelled());
+    /// event_loop.close();
+    /// assert!(handle.cancelled());
+    /// ```
     pub fn cancelled(&self) -> bool {
         self.task.is_cancelled()
     }
@@ -200,16 +220,45 @@ impl TimerHandle {
     }
 
     /// As [`Handle::cancel`]; the timer goes with the callback.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let timer = event_loop.call_later(Duration::ZERO, || unreachable!());
+    /// assert!(timer.cancel());
+    /// event_loop.run_once(Some(Duration::ZERO));
+    /// ```
     pub fn cancel(&self) -> bool {
         self.handle.cancel()
     }
 
     /// As [`Handle::cancelled`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let timer = event_loop.call_later(Duration::from_secs(60), || {});
+    /// assert!(!timer.cancelled());
+    /// timer.cancel();
+    /// assert!(timer.cancelled());
+    /// ```
     pub fn cancelled(&self) -> bool {
         self.handle.cancelled()
     }
 
     /// The time the callback is due. Delays too long for the clock are cut to about thirty years.
+    ///
+    /// Counterpart: asyncio's `TimerHandle.when`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let when = event_loop.time() + Duration::from_secs(60);
+    /// assert_eq!(event_loop.call_at(when, || {}).when(), when);
+    /// ```
     pub fn when(&self) -> Instant {
         self.when
     }

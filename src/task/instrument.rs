@@ -45,6 +45,22 @@ use super::{Id, Outcome, catch};
 /// ```
 pub trait Instrument: Send + Sync + 'static {
     /// Something happened.
+    ///
+    /// ```
+    /// use epicycle::{Event, Instrument};
+    /// use std::sync::Mutex;
+    ///
+    /// struct Names(Mutex<Vec<String>>);
+    /// impl Instrument for Names {
+    ///     fn event(&self, event: &Event) {
+    ///         self.0.lock().unwrap().push(format!("{event:?}"));
+    ///     }
+    /// }
+    ///
+    /// let names = Names(Mutex::default());
+    /// names.event(&Event::Parked { on: 0 }); // as a loop does
+    /// assert_eq!(*names.0.lock().unwrap(), ["Parked { on: 0 }"]);
+    /// ```
     fn event(&self, event: &Event);
 }
 
@@ -52,6 +68,26 @@ pub trait Instrument: Send + Sync + 'static {
 /// and a caller of `block_on` who visits while another thread drives loop 0.
 ///
 /// In asyncio's own order these are the steps of a program with one loop: see `examples/trace.rs`.
+///
+/// ```
+/// use epicycle::{Event, EventLoop, Instrument};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Clone, Default)]
+/// struct Log(Arc<Mutex<Vec<Event>>>);
+/// impl Instrument for Log {
+///     fn event(&self, event: &Event) {
+///         self.0.lock().unwrap().push(*event);
+///     }
+/// }
+///
+/// let log = Log::default();
+/// EventLoop::with_instrument(log.clone()).unwrap().run_until_complete(async {}).unwrap();
+/// let log = log.0.lock().unwrap();
+/// assert_eq!(log.first(), Some(&Event::RunStart { on: 0 }));
+/// assert_eq!(log.last(), Some(&Event::RunStop { on: 0 }));
+/// assert!(log.iter().any(|event| matches!(event, Event::TaskEnded { .. })));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -211,6 +247,26 @@ pub enum Event {
 }
 
 /// What sort of task it is.
+///
+/// ```
+/// use epicycle::{Event, EventLoop, Instrument, task::TaskKind};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Clone, Default)]
+/// struct Kinds(Arc<Mutex<Vec<TaskKind>>>);
+/// impl Instrument for Kinds {
+///     fn event(&self, event: &Event) {
+///         if let Event::TaskSpawned { kind, .. } = event {
+///             self.0.lock().unwrap().push(*kind);
+///         }
+///     }
+/// }
+///
+/// let kinds = Kinds::default();
+/// let event_loop = EventLoop::with_instrument(kinds.clone()).unwrap();
+/// event_loop.run_until_complete(event_loop.spawn_local(async {})).unwrap().unwrap();
+/// assert_eq!(*kinds.0.lock().unwrap(), [TaskKind::Pinned, TaskKind::Root]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskKind {
@@ -225,6 +281,27 @@ pub enum TaskKind {
 }
 
 /// What a handle runs.
+///
+/// ```
+/// use epicycle::{Event, EventLoop, Instrument, task::Work};
+/// use std::sync::{Arc, Mutex};
+///
+/// #[derive(Clone, Default)]
+/// struct Begun(Arc<Mutex<Vec<Work>>>);
+/// impl Instrument for Begun {
+///     fn event(&self, event: &Event) {
+///         if let Event::HandleStarted { work, .. } = event {
+///             self.0.lock().unwrap().push(*work);
+///         }
+///     }
+/// }
+///
+/// let begun = Begun::default();
+/// let event_loop = EventLoop::with_instrument(begun.clone()).unwrap();
+/// event_loop.call_soon(|| {});
+/// event_loop.run_once(None);
+/// assert!(matches!(begun.0.lock().unwrap()[..], [Work::Callback(_)]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Work {
@@ -238,6 +315,16 @@ pub enum Work {
 
 impl Work {
     /// The task or job, unless it is a callback.
+    ///
+    /// ```
+    /// use epicycle::task::Work;
+    ///
+    /// epicycle::run(async {
+    ///     let id = epicycle::task::id();
+    ///     assert_eq!(Work::Task(id).task(), Some(id));
+    ///     assert_eq!(Work::Callback(id).task(), None);
+    /// });
+    /// ```
     pub fn task(self) -> Option<Id> {
         match self {
             Work::Task(id) | Work::Job(id) => Some(id),
@@ -277,6 +364,15 @@ static NEXT_HEAP: AtomicU64 = AtomicU64::new(0);
 
 impl FutureId {
     /// A task, as something to wait for.
+    ///
+    /// ```
+    /// use epicycle::FutureId;
+    ///
+    /// epicycle::run(async {
+    ///     let task = epicycle::task::id();
+    ///     assert_eq!(FutureId::of_task(task).to_string(), format!("task-{task}"));
+    /// });
+    /// ```
     pub fn of_task(task: Id) -> Self {
         Self { kind: TASK, number: task.number() }
     }
@@ -304,16 +400,40 @@ impl FutureId {
     /// "task", "timer", "readable", "writable"; "promise"; "gather", "wait", "group" and so on, which
     /// [stand for tasks](Event::FutureJoins); "lock", "semaphore", "event", "condition", "barrier", "queue.get", "queue.put",
     /// "queue.join"; "writer" and "server", whose draining or closing is waited for; "scope", if its cancellation is.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     assert_eq!(epicycle::FutureId::of_task(epicycle::task::id()).kind(), "task");
+    /// });
+    /// ```
     pub fn kind(self) -> &'static str {
         self.kind
     }
 
     /// Tells it from others of its kind that exist at the same time: a task's id, a descriptor's number.
+    ///
+    /// ```
+    /// use epicycle::FutureId;
+    ///
+    /// epicycle::run(async {
+    ///     let task = epicycle::task::id();
+    ///     assert_eq!(FutureId::of_task(task).number().to_string(), task.to_string());
+    /// });
+    /// ```
     pub fn number(self) -> u64 {
         self.number
     }
 
     /// The task, if it is one.
+    ///
+    /// ```
+    /// use epicycle::FutureId;
+    ///
+    /// epicycle::run(async {
+    ///     let task = epicycle::task::id();
+    ///     assert_eq!(FutureId::of_task(task).task(), Some(task));
+    /// });
+    /// ```
     pub fn task(self) -> Option<Id> {
         if self.kind == TASK { Id::from_number(self.number) } else { None }
     }

@@ -43,6 +43,12 @@ pub enum Outcome {
 }
 
 /// Tokio's name for [`Task`].
+///
+/// ```
+/// let rt = epicycle::Runtime::new();
+/// let handle: epicycle::task::JoinHandle<u8> = rt.spawn(async { 1 });
+/// assert_eq!(rt.block_on(handle).unwrap(), 1);
+/// ```
 pub type JoinHandle<T> = Task<T>;
 
 /// A spawned task, and the right to its output. Await it for the output; drop it and the task goes on alone.
@@ -103,6 +109,23 @@ impl<T> Task<T> {
     /// of [`run_in_executor`](crate::run_in_executor) that has started.
     ///
     /// Unlike asyncio's, this cancellation is not an exception that the task could catch or delay.
+    ///
+    /// Counterparts: asyncio's `Task.cancel`, Tokio's `JoinHandle::abort`. To *ask* a task to end, as asyncio does, give it
+    /// a [`CancelScope`](crate::CancelScope).
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::spawn(std::future::pending::<()>());
+    ///     assert!(task.cancel());
+    ///     assert!(task.await.unwrap_err().is_cancelled());
+    ///
+    ///     let task = epicycle::run_in_executor(|| 1);
+    ///     while !task.done() {
+    ///         epicycle::yield_now().await;
+    ///     }
+    ///     assert!(!task.cancel()); // too late
+    /// });
+    /// ```
     pub fn cancel(&self) -> bool {
         self.join.raw().cancel()
     }
@@ -113,27 +136,84 @@ impl<T> Task<T> {
     }
 
     /// Whether the task has ended. Its future is gone by then.
+    ///
+    /// Counterparts: asyncio's `Task.done`, Tokio's `is_finished`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let task = event_loop.spawn_local(async {});
+    /// assert!(!task.done());
+    /// event_loop.run_once(None);
+    /// assert!(task.done());
+    /// ```
     pub fn done(&self) -> bool {
         self.join.raw().is_complete()
     }
 
     /// Whether the task has ended because it was cancelled.
+    ///
+    /// Counterpart: asyncio's `Task.cancelled`.
+    ///
+    /// ```
+    /// let event_loop = epicycle::EventLoop::new().unwrap();
+    /// let task = event_loop.spawn_local(std::future::pending::<()>());
+    /// task.cancel();
+    /// assert!(!task.cancelled()); // it ends in the next turn
+    /// event_loop.run_once(None);
+    /// assert!(task.cancelled());
+    /// ```
     pub fn cancelled(&self) -> bool {
         self.done() && self.outcome() == Outcome::Cancelled
     }
 
     /// Its id.
+    ///
+    /// Counterpart: Tokio's `JoinHandle::id`.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::spawn(async { epicycle::task::id() });
+    ///     let id = task.id();
+    ///     assert_eq!(task.await.unwrap(), id);
+    /// });
+    /// ```
     pub fn id(&self) -> Id {
         self.join.raw().header().id()
     }
 
     /// The name given to [`task::Builder`](crate::task::Builder), or `Task-N`.
+    ///
+    /// Counterpart: asyncio's `Task.get_name`.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::spawn(async {});
+    ///     assert_eq!(task.name(), format!("Task-{}", task.id()));
+    ///     let named = epicycle::task::Builder::new().name("cook").spawn(async {});
+    ///     assert_eq!(named.name(), "cook");
+    /// });
+    /// ```
     pub fn name(&self) -> String {
         self.join.raw().header().name()
     }
 
     /// Has `callback` called when the task ends, as a handle of its own in the next turn, in the order of registration; on
     /// a task that has ended already, too. It has the [context variables](crate::context) that are current here.
+    ///
+    /// Counterpart: asyncio's `Task.add_done_callback`.
+    ///
+    /// ```
+    /// use epicycle::task::Outcome;
+    ///
+    /// epicycle::run(async {
+    ///     let (sender, outcome) = std::sync::mpsc::channel();
+    ///     let task = epicycle::spawn(std::future::pending::<()>());
+    ///     task.add_done_callback(move |outcome| sender.send(outcome).unwrap());
+    ///     task.cancel();
+    ///     let outcome = epicycle::run_in_executor(move || outcome.recv().unwrap());
+    ///     assert_eq!(outcome.await.unwrap(), Outcome::Cancelled);
+    /// });
+    /// ```
     pub fn add_done_callback(&self, callback: impl FnOnce(Outcome) + Send + 'static) {
         let callback: DoneCallback = if context::is_set() {
             let mut inherited = Inherited::capture();
@@ -215,12 +295,37 @@ impl<T> fmt::Debug for Task<T> {
 /// A [`Task`] that is cancelled when this is dropped. Awaiting works as on the task.
 ///
 /// Counterparts: asyncio's `TaskGroup` does this for a scope; tokio-util's `AbortOnDropHandle`.
+///
+/// *Cancel safety.* An await of `&mut` to it that is dropped loses nothing; dropping the thing itself cancels.
+///
+/// # Panics
+/// As of a [`Task`].
+///
+/// ```
+/// epicycle::run(async {
+///     let (sender, receiver) = std::sync::mpsc::channel::<()>();
+///     let guard = epicycle::spawn(async move {
+///         let _owned = sender;
+///         std::future::pending::<()>().await;
+///     }).cancel_on_drop();
+///     assert!(!guard.done()); // a task's methods are the guard's
+///     drop(guard);
+///     epicycle::run_in_executor(move || assert!(receiver.recv().is_err())).await.unwrap(); // its future was dropped
+/// });
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it cancels the task"]
 pub struct CancelOnDrop<T>(Option<Task<T>>);
 
 impl<T> CancelOnDrop<T> {
     /// Gives the task back; dropping that no longer cancels.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let guard = epicycle::spawn(async { 1 }).cancel_on_drop();
+    ///     assert_eq!(guard.detach().await.unwrap(), 1);
+    /// });
+    /// ```
     pub fn detach(mut self) -> Task<T> {
         self.0.take().expect("only `detach` takes it")
     }
@@ -294,11 +399,27 @@ impl JoinError {
     }
 
     /// The task was cancelled.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::spawn(std::future::pending::<()>());
+    ///     task.cancel();
+    ///     let error = task.await.unwrap_err();
+    ///     assert!(error.is_cancelled() && !error.is_panic());
+    /// });
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         !self.is_panic()
     }
 
     /// The task panicked.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let error = epicycle::spawn(async { panic!("oh no") }).await.unwrap_err();
+    ///     assert!(error.is_panic() && !error.is_cancelled());
+    /// });
+    /// ```
     pub fn is_panic(&self) -> bool {
         self.why.as_ref().is_some_and(|why| matches!(**why, Why::Panicked(_)))
     }
@@ -307,6 +428,13 @@ impl JoinError {
     ///
     /// # Panics
     /// If the task was cancelled; [`try_into_panic`](Self::try_into_panic) gives the error back instead.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let error = epicycle::spawn(async { panic!("oh no") }).await.unwrap_err();
+    ///     assert_eq!(error.into_panic().downcast_ref(), Some(&"oh no"));
+    /// });
+    /// ```
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send> {
         self.try_into_panic().expect("the task was cancelled, it did not panic")
@@ -316,6 +444,19 @@ impl JoinError {
     ///
     /// # Errors
     /// The error itself, if it is a cancellation.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::spawn(std::future::pending::<()>());
+    ///     task.cancel();
+    ///     if let Err(error) = task.await {
+    ///         match error.try_into_panic() {
+    ///             Ok(payload) => std::panic::resume_unwind(payload),
+    ///             Err(error) => assert!(error.is_cancelled()),
+    ///         }
+    ///     }
+    /// });
+    /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
         match self.why.map(|why| *why) {
             Some(Why::Panicked(payload)) => Ok(mem::replace(&mut *payload.lock(), Box::new(()))),

@@ -23,6 +23,15 @@ use crate::primitive::{BiasedMutex, CachePadded, MODELLED, Mutex};
 
 /// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) and
 /// [`current_task`](crate::current_task) show it.
+///
+/// ```
+/// let rt = epicycle::Runtime::new();
+/// let (task, line) = (rt.spawn(std::future::pending::<()>()), line!());
+/// let all = rt.handle().all_tasks();
+/// let info = all.iter().find(|info| info.id == task.id()).unwrap();
+/// assert_eq!((info.name.as_str(), info.location.line()), (task.name().as_str(), line));
+/// assert!(!info.pinned);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskInfo {
@@ -39,6 +48,17 @@ pub struct TaskInfo {
 }
 
 /// What a task that has not ended is doing.
+///
+/// ```
+/// use epicycle::{EventLoop, RuntimeHandle, task::TaskState};
+///
+/// let rt = epicycle::Runtime::builder().worker_threads(1).build().unwrap();
+/// let task = rt.spawn(std::future::pending::<()>());
+/// let state = || rt.handle().all_tasks().iter().find(|info| info.id == task.id()).unwrap().state;
+/// assert_eq!(state(), TaskState::Ready); // queued; nobody is inside block_on
+/// rt.block_on(epicycle::yield_now());
+/// assert_eq!(state(), TaskState::Waiting);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskState {
     /// It waits to be woken.

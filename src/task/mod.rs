@@ -113,11 +113,25 @@ pub struct Builder {
 
 impl Builder {
     /// No options set.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let plain = epicycle::task::Builder::new().spawn(async { 1 });
+    ///     assert_eq!(plain.name(), format!("Task-{}", plain.id()));
+    /// });
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Names the task. Without a name it is called `Task-N`, N being its id.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let task = epicycle::task::Builder::new().name("cook").spawn(async {});
+    ///     assert_eq!(task.name(), "cook");
+    /// });
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

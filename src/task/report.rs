@@ -43,6 +43,14 @@ pub struct ErrorContext {
 
 impl ErrorContext {
     /// A context for [`EventLoop::call_exception_handler`](crate::EventLoop::call_exception_handler).
+    ///
+    /// ```
+    /// use epicycle::ErrorContext;
+    ///
+    /// let context = ErrorContext::new("the log is full");
+    /// assert_eq!(context.message(), "the log is full");
+    /// assert!(context.task_id().is_none() && context.panic_message().is_none());
+    /// ```
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), panic: None, task: None, location: None, loop_index: None }
     }
@@ -53,31 +61,81 @@ impl ErrorContext {
     }
 
     /// What happened, in asyncio's words where it has some: "Exception in callback", "Task exception was never retrieved".
+    ///
+    /// ```
+    /// assert_eq!(epicycle::ErrorContext::new("the log is full").message(), "the log is full");
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// The text of the panic, if there was one.
+    ///
+    /// ```
+    /// let (sender, texts) = std::sync::mpsc::channel();
+    /// let handler = move |context: &epicycle::ErrorContext| {
+    ///     sender.send(context.panic_message().map(str::to_owned)).unwrap();
+    /// };
+    /// let rt = epicycle::Runtime::builder().exception_handler(handler).build().unwrap();
+    /// drop(rt.spawn(async { panic!("oh no") }));
+    /// assert_eq!(texts.recv().unwrap().as_deref(), Some("oh no"));
+    /// ```
     pub fn panic_message(&self) -> Option<&str> {
         self.panic.as_deref()
     }
 
     /// The task it happened in.
+    ///
+    /// ```
+    /// let (sender, ids) = std::sync::mpsc::channel();
+    /// let handler = move |context: &epicycle::ErrorContext| sender.send(context.task_id()).unwrap();
+    /// let rt = epicycle::Runtime::builder().exception_handler(handler).build().unwrap();
+    /// let task = rt.spawn(async { panic!("oh no") });
+    /// let id = task.id();
+    /// drop(task);
+    /// assert_eq!(ids.recv().unwrap(), Some(id));
+    /// ```
     pub fn task_id(&self) -> Option<Id> {
         self.task.as_ref().map(|(id, _)| *id)
     }
 
     /// That task's name.
+    ///
+    /// ```
+    /// let (sender, names) = std::sync::mpsc::channel();
+    /// let handler = move |context: &epicycle::ErrorContext| {
+    ///     sender.send(context.task_name().map(str::to_owned)).unwrap();
+    /// };
+    /// let rt = epicycle::Runtime::builder().exception_handler(handler).build().unwrap();
+    /// rt.block_on(async { drop(epicycle::task::Builder::new().name("cook").spawn(async { panic!("oh no") })) });
+    /// assert_eq!(names.recv().unwrap().as_deref(), Some("cook"));
+    /// ```
     pub fn task_name(&self) -> Option<&str> {
         self.task.as_ref().map(|(_, name)| &**name)
     }
 
     /// Where the task was spawned or the callback scheduled.
+    ///
+    /// ```
+    /// let (sender, places) = std::sync::mpsc::channel();
+    /// let handler = move |context: &epicycle::ErrorContext| sender.send(context.location()).unwrap();
+    /// let rt = epicycle::Runtime::builder().exception_handler(handler).build().unwrap();
+    /// drop(rt.spawn(async { panic!("oh no") }));
+    /// assert_eq!(places.recv().unwrap().unwrap().file(), file!());
+    /// ```
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.location
     }
 
     /// The loop it happened on, if on one.
+    ///
+    /// ```
+    /// let (sender, indexes) = std::sync::mpsc::channel();
+    /// let handler = move |context: &epicycle::ErrorContext| sender.send(context.loop_index()).unwrap();
+    /// let rt = epicycle::Runtime::builder().worker_threads(2).exception_handler(handler).build().unwrap();
+    /// rt.loops()[1].call_soon_threadsafe(|| panic!("oh no"));
+    /// assert_eq!(indexes.recv().unwrap(), Some(1));
+    /// ```
     pub fn loop_index(&self) -> Option<usize> {
         self.loop_index
     }
@@ -103,6 +161,13 @@ impl fmt::Display for ErrorContext {
 }
 
 /// A function that is told of errors.
+///
+/// ```
+/// use epicycle::{ErrorContext, EventLoop, task::Handler};
+///
+/// let quiet: Box<Handler> = Box::new(|_: &ErrorContext| {});
+/// EventLoop::new().unwrap().set_exception_handler(Some(quiet));
+/// ```
 pub type Handler = dyn Fn(&ErrorContext) + Send + Sync;
 
 /// A user's handler; `None` stands for the default one.

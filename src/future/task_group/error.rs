@@ -51,11 +51,32 @@ impl GroupError {
     }
 
     /// The errors, in the order in which the group learned of them.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { Err::<(), _>("no") });
+    ///     assert_eq!(group.join().await.unwrap_err().errors()[0].to_string(), "no");
+    /// });
+    /// ```
     pub fn errors(&self) -> &[ChildError] {
         &self.errors
     }
 
     /// The errors, to keep.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { Err::<(), _>(std::io::Error::other("no")) });
+    ///     let error = group.join().await.unwrap_err().into_errors().remove(0);
+    ///     assert_eq!(error.downcast::<std::io::Error>().unwrap().to_string(), "no");
+    /// });
+    /// ```
     pub fn into_errors(self) -> Vec<ChildError> {
         self.errors
     }
@@ -89,11 +110,38 @@ impl GroupError {
     }
 
     /// The first error of the type `E`, in this group or a child's own.
+    ///
+    /// Counterpart: Python's `ExceptionGroup.subgroup`, and `except*`.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    /// use std::{fmt, num::ParseIntError};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { "two".parse::<u8>() });
+    ///     let error = group.join().await.unwrap_err();
+    ///     assert!(error.find::<ParseIntError>().is_some());
+    ///     assert!(error.find::<fmt::Error>().is_none());
+    /// });
+    /// ```
     pub fn find<E: Error + 'static>(&self) -> Option<&E> {
         self.leaves().into_iter().find_map(ChildError::downcast_ref)
     }
 
     /// The cancellation of the scope that the group is within, if that is why it stopped.
+    ///
+    /// ```
+    /// use epicycle::{CancelScope, TaskGroup};
+    ///
+    /// epicycle::run(async {
+    ///     let scope = CancelScope::new();
+    ///     let group = TaskGroup::within(&scope);
+    ///     scope.cancel_with("shutting down");
+    ///     let error = group.join().await.unwrap_err();
+    ///     assert_eq!(error.cancelled().unwrap().reason(), Some("shutting down"));
+    /// });
+    /// ```
     pub fn cancelled(&self) -> Option<&Cancelled> {
         self.cancelled.as_ref()
     }
@@ -202,21 +250,61 @@ impl ChildError {
     }
 
     /// The child's task; none if it was the body of a scope.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let error = TaskGroup::scope(async |_| Err::<(), _>("the body's")).await.unwrap_err();
+    ///     assert_eq!(error.errors()[0].task_id(), None);
+    /// });
+    /// ```
     pub fn task_id(&self) -> Option<Id> {
         self.who.as_ref().map(|who| who.id)
     }
 
     /// The child's name, if it was given one.
+    ///
+    /// ```
+    /// use epicycle::{TaskGroup, task};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn_with(task::Builder::new().name("reader"), async { Err::<(), _>("unreadable") });
+    ///     assert_eq!(group.join().await.unwrap_err().errors()[0].task_name(), Some("reader"));
+    /// });
+    /// ```
     pub fn task_name(&self) -> Option<&str> {
         self.who.as_ref()?.name.as_deref()
     }
 
     /// Where the child was spawned.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let line = line!() + 1;
+    ///     group.spawn(async { Err::<(), _>("no") });
+    ///     assert_eq!(group.join().await.unwrap_err().errors()[0].location().unwrap().line(), line);
+    /// });
+    /// ```
     pub fn location(&self) -> Option<&'static Location<'static>> {
         self.who.as_ref().map(|who| who.location)
     }
 
     /// Whether the child panicked.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { if true { panic!("oh no") } Ok::<_, &str>(()) });
+    ///     assert!(group.join().await.unwrap_err().errors()[0].is_panic());
+    /// });
+    /// ```
     pub fn is_panic(&self) -> bool {
         matches!(self.what, Failure::Panic(_))
     }
@@ -225,6 +313,18 @@ impl ChildError {
     ///
     /// # Errors
     /// This error, if it is not a panic.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { if true { panic!("oh no") } Ok::<_, &str>(()) });
+    ///     for error in group.join().await.unwrap_err() {
+    ///         assert_eq!(error.try_into_panic().unwrap().downcast_ref(), Some(&"oh no"));
+    ///     }
+    /// });
+    /// ```
     pub fn try_into_panic(self) -> Result<Box<dyn std::any::Any + Send>, Self> {
         match self.what {
             Failure::Panic(panic) => {
@@ -235,6 +335,19 @@ impl ChildError {
     }
 
     /// The error that the child returned, if it is an `E`.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    /// use std::io;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)) });
+    ///     let error = group.join().await.unwrap_err();
+    ///     let cause: &io::Error = error.errors()[0].downcast_ref().unwrap();
+    ///     assert_eq!(cause.kind(), io::ErrorKind::NotFound);
+    /// });
+    /// ```
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         match &self.what {
             Failure::Error(error) => error.downcast_ref(),
@@ -246,6 +359,19 @@ impl ChildError {
     ///
     /// # Errors
     /// This error, if it is not.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    /// use std::{fmt, io};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)) });
+    ///     let error = group.join().await.unwrap_err().into_errors().remove(0);
+    ///     let error = error.downcast::<fmt::Error>().unwrap_err(); // given back
+    ///     assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::NotFound);
+    /// });
+    /// ```
     pub fn downcast<E: Error + 'static>(self) -> Result<E, Self> {
         match self.what {
             Failure::Error(error) => match error.downcast() {
@@ -257,6 +383,16 @@ impl ChildError {
     }
 
     /// Whether the error that the child returned is an `E`.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { "two".parse::<u8>() });
+    ///     assert!(group.join().await.unwrap_err().errors()[0].is::<std::num::ParseIntError>());
+    /// });
+    /// ```
     pub fn is<E: Error + 'static>(&self) -> bool {
         self.downcast_ref::<E>().is_some()
     }

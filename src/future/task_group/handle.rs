@@ -63,6 +63,18 @@ impl GroupHandle {
     ///
     /// # Panics
     /// Outside a runtime.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let number = group.spawn(async { "1".parse::<u8>() });
+    ///     let word = group.spawn(async { Ok::<_, &str>("two") });
+    ///     group.join().await.unwrap();
+    ///     assert_eq!((number.await.unwrap(), word.await.unwrap()), (1, "two"));
+    /// });
+    /// ```
     #[track_caller]
     pub fn spawn<F, T, E>(&self, future: F) -> Task<T>
     where
@@ -104,6 +116,21 @@ impl GroupHandle {
     ///
     /// # Panics
     /// Off a loop.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// epicycle::run(async {
+    ///     let (group, total) = (TaskGroup::new(), Rc::new(Cell::new(0)));
+    ///     for n in 1..=3 {
+    ///         let total = total.clone();
+    ///         group.spawn_local(async move { Ok::<_, &str>(total.set(total.get() + n)) });
+    ///     }
+    ///     group.join().await.unwrap();
+    ///     assert_eq!(total.get(), 6);
+    /// });
+    /// ```
     #[track_caller]
     pub fn spawn_local<F, T, E>(&self, future: F) -> Task<T>
     where
@@ -210,6 +237,18 @@ impl GroupHandle {
     }
 
     /// Whether the group takes no more children: it is stopping, or was joined.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     assert!(!group.is_closed());
+    ///     group.join().await.unwrap();
+    ///     assert!(group.is_closed());
+    ///     assert!(group.spawn(async { Ok::<_, &str>(1) }).cancelled());
+    /// });
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.group.is_stopping()
     }
@@ -236,17 +275,60 @@ impl GroupHandle {
     }
 
     /// How many children have not ended.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    /// use std::future::pending;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(pending::<Result<(), &str>>());
+    ///     group.spawn(pending::<Result<(), &str>>());
+    ///     assert_eq!(group.len(), 2);
+    ///     group.cancel();
+    ///     group.join().await.unwrap();
+    ///     assert_eq!(group.len(), 0);
+    /// });
+    /// ```
     pub fn len(&self) -> usize {
         self.group.len()
     }
 
     /// Whether all children have ended.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     assert!(group.is_empty());
+    ///     let task = group.spawn(std::future::pending::<Result<(), &str>>());
+    ///     assert!(!group.is_empty());
+    ///     task.cancel();
+    ///     group.join().await.unwrap();
+    /// });
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The child that decided, under [`Policy::Any`](super::Policy::Any) and
     /// [`Policy::FirstSuccess`](super::Policy::FirstSuccess).
+    ///
+    /// None as long as no child has, and under [`Policy::All`](super::Policy::All).
+    ///
+    /// ```
+    /// use epicycle::{TaskGroup, future::Policy};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new().policy(Policy::Any);
+    ///     assert_eq!(group.winner(), None);
+    ///     let quick = group.spawn(async { Ok::<_, &str>(1) });
+    ///     group.spawn(std::future::pending::<Result<(), &str>>());
+    ///     group.join().await.unwrap();
+    ///     assert_eq!(group.winner(), Some(quick.id()));
+    /// });
+    /// ```
     pub fn winner(&self) -> Option<Id> {
         self.group.winner()
     }

@@ -125,6 +125,14 @@ impl Policy {
 
 impl TaskGroup {
     /// A group without children.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let group = epicycle::TaskGroup::new();
+    ///     assert!(group.is_empty());
+    ///     group.join().await.unwrap(); // need not wait
+    /// });
+    /// ```
     #[expect(clippy::new_without_default, reason = "a group that nobody joins is a mistake")]
     pub fn new() -> Self {
         Self { handle: GroupHandle::new(Group::new(CancelScope::new())), outer: None }
@@ -164,6 +172,18 @@ impl TaskGroup {
     }
 
     /// The same group, waiting for other than all.
+    ///
+    /// ```
+    /// use epicycle::{TaskGroup, future::Policy};
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new().policy(Policy::Any);
+    ///     let slow = group.spawn(std::future::pending::<Result<(), &str>>());
+    ///     group.spawn(async { Ok::<_, &str>(1) });
+    ///     group.join().await.unwrap();
+    ///     assert!(slow.cancelled());
+    /// });
+    /// ```
     pub fn policy(self, policy: Policy) -> Self {
         self.group().set_policy(policy);
         self
@@ -171,12 +191,33 @@ impl TaskGroup {
 
     /// The same group, keeping record of who has ended, for [`next_done`](Self::next_done). Without it nothing is kept of a
     /// child that has ended, so that a server can have one group for all its connections.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let group = epicycle::TaskGroup::new().record_done();
+    ///     let task = group.spawn(async { Ok::<_, &str>(1) });
+    ///     assert_eq!(group.next_done().await, Some(task.id()));
+    ///     assert_eq!(group.next_done().await, None);
+    /// });
+    /// ```
     pub fn record_done(self) -> Self {
         self.group().record_done();
         self
     }
 
     /// What children need to start others.
+    ///
+    /// ```
+    /// epicycle::run(async {
+    ///     let group = epicycle::TaskGroup::new();
+    ///     let handle = group.handle();
+    ///     group.spawn(async move {
+    ///         handle.spawn(async { Err::<(), _>("a grandchild's") });
+    ///         Ok::<_, &str>(())
+    ///     });
+    ///     assert_eq!(group.join().await.unwrap_err().errors()[0].to_string(), "a grandchild's");
+    /// });
+    /// ```
     pub fn handle(&self) -> GroupHandle {
         self.handle.clone()
     }

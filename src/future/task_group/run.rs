@@ -22,6 +22,17 @@ use crate::task::{catch, drop_payload};
 /// |---|---|
 /// | `()` | `Result<(), GroupError>` |
 /// | `Result<T, E>` | `Result<Option<T>, GroupError>`, `None` if the group was cancelled before the body had finished |
+///
+/// ```
+/// use epicycle::TaskGroup;
+///
+/// epicycle::run(async {
+///     let nothing: () = TaskGroup::scope(async |_| ()).await.unwrap();
+///     let value: Option<u8> = TaskGroup::scope(async |_| "1".parse()).await.unwrap();
+///     assert_eq!((nothing, value), ((), Some(1)));
+///     assert!(TaskGroup::scope(async |_| "two".parse::<u8>()).await.is_err());
+/// });
+/// ```
 pub trait ScopeOutput: sealed::Settle {}
 
 impl<R: sealed::Settle> ScopeOutput for R {}

@@ -185,6 +185,20 @@ pub struct TaskStatus<V> {
 
 impl<V> TaskStatus<V> {
     /// Reports. If nobody waits any more, the child is cancelled already.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let (value, task) = group.start(|status| async move {
+    ///         status.started("ready");
+    ///         std::future::pending::<Result<(), &str>>().await
+    ///     }).await.unwrap();
+    ///     assert_eq!((value, task.done()), ("ready", false));
+    ///     group.cancel();
+    /// });
+    /// ```
     pub fn started(self, value: V) {
         let _unwanted = Slot::settle(&self.slot, Slot::Started(value));
     }
@@ -242,6 +256,19 @@ pub struct StartError {
 
 impl StartError {
     /// The child's error; none if it ended, was cancelled or dropped its [`TaskStatus`] without one.
+    ///
+    /// ```
+    /// use epicycle::TaskGroup;
+    ///
+    /// epicycle::run(async {
+    ///     let group = TaskGroup::new();
+    ///     let silent = group.start::<_, _, u16, (), _>(|status| async move {
+    ///         drop(status);
+    ///         Ok::<_, &str>(())
+    ///     });
+    ///     assert!(silent.await.unwrap_err().into_error().is_none());
+    /// });
+    /// ```
     pub fn into_error(self) -> Option<Box<dyn Error + Send + Sync>> {
         self.error
     }
