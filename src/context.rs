@@ -16,6 +16,15 @@
 //!
 //! `block_on` is a call like any other: its future has the values of the caller, and what it sets is still set afterwards.
 //!
+//! ```
+//! epicycle::task_local! { static REQUEST: u64 = 0; }
+//!
+//! epicycle::run(REQUEST.scope(7, async {
+//!     let child = epicycle::spawn(async { REQUEST.get() });
+//!     assert_eq!(child.await.unwrap(), 7);
+//! }));
+//! ```
+//!
 //! *Invariant*: the engine's part is `task/context.rs`; here are only the names for it. *Threads*: any. *Ordering*: none of
 //! its own.
 
@@ -67,6 +76,8 @@ macro_rules! task_local {
 }
 
 /// A context variable. Made by [`task_local!`](crate::task_local).
+///
+/// Counterparts: `contextvars.ContextVar`, Tokio's `LocalKey`.
 ///
 /// # Examples
 ///
@@ -121,6 +132,8 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
 
     /// The name it was declared with.
     ///
+    /// Counterpart: `ContextVar.name`.
+    ///
     /// # Examples
     ///
     /// ```
@@ -155,6 +168,8 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
 
     /// Calls `f` with this variable set to `value`.
     ///
+    /// Counterpart: Tokio's `LocalKey::sync_scope`.
+    ///
     /// # Examples
     ///
     /// ```
@@ -168,6 +183,8 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     }
 
     /// Calls `f` with the value.
+    ///
+    /// Counterpart: Tokio's `LocalKey::with`.
     ///
     /// # Panics
     ///
@@ -189,6 +206,8 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
     }
 
     /// Calls `f` with the value.
+    ///
+    /// Counterpart: Tokio's `LocalKey::try_with`.
     ///
     /// # Errors
     ///
@@ -260,6 +279,8 @@ impl<T: Send + Sync + 'static> LocalKey<T> {
 impl<T: Clone + Send + Sync + 'static> LocalKey<T> {
     /// The value.
     ///
+    /// Counterparts: `ContextVar.get`, Tokio's `LocalKey::get`.
+    ///
     /// # Panics
     ///
     /// If it is not set and has no default; [`try_get`](Self::try_get) gives an error instead.
@@ -277,6 +298,8 @@ impl<T: Clone + Send + Sync + 'static> LocalKey<T> {
     }
 
     /// The value.
+    ///
+    /// Counterpart: `ContextVar.get`, with its `LookupError`.
     ///
     /// # Errors
     ///
@@ -354,6 +377,8 @@ impl Error for AccessError {}
 
 impl Context {
     /// What `key` has in this context, or its default.
+    ///
+    /// Counterpart: `contextvars.Context.get`.
     ///
     /// # Examples
     ///

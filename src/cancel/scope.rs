@@ -65,6 +65,8 @@ impl CancelScope {
 
     /// A scope inside this one: it is cancelled when this one is, and can be cancelled alone.
     ///
+    /// Counterpart: tokio-util's `CancellationToken::child_token`.
+    ///
     /// ```
     /// use epicycle::CancelScope;
     /// let outer = CancelScope::new();
@@ -210,6 +212,8 @@ impl CancelScope {
 
     /// Whether a checkpoint in this scope would fail: because of the scope itself, or one around it.
     ///
+    /// Counterpart: tokio-util's `CancellationToken::is_cancelled`.
+    ///
     /// ```
     /// let outer = epicycle::CancelScope::new();
     /// let inner = outer.child();
@@ -269,6 +273,8 @@ impl CancelScope {
 
     /// Whether what is around this scope is hidden from it.
     ///
+    /// Counterpart: trio's `CancelScope.shield`.
+    ///
     /// ```
     /// let outer = epicycle::CancelScope::new();
     /// assert!(outer.shielded().is_shielded() && !outer.child().is_shielded());
@@ -278,6 +284,8 @@ impl CancelScope {
     }
 
     /// Raises or lowers the shield. When it is lowered, a cancellation of a scope around this one takes effect.
+    ///
+    /// Counterpart: trio's `CancelScope.shield`.
     ///
     /// ```
     /// let outer = epicycle::CancelScope::new();

@@ -15,6 +15,8 @@ use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch, spawn
 /// Posts to a loop run in the order in which they were made. A runtime's loop 0 runs them while some thread is inside
 /// `block_on`; until then they wait.
 ///
+/// Counterpart: asyncio's loop, as other threads may use it. Tokio's workers have no names.
+///
 /// ```
 /// use epicycle::Runtime;
 /// use std::rc::Rc;
@@ -105,6 +107,8 @@ impl LoopHandle {
     /// loop the task is cancelled.
     ///
     /// Cancelled before the loop has come to it, the task ends at once and `make` is dropped by the canceller.
+    ///
+    /// Counterparts: asyncio's `run_coroutine_threadsafe`, tokio-util's `LocalPoolHandle::spawn_pinned`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();

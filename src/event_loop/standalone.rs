@@ -60,6 +60,8 @@ impl EventLoop {
     /// A loop on its own that tells `instrument` of every event. For a runtime there is
     /// [`Builder::instrument`](crate::Builder::instrument).
     ///
+    /// Counterpart: trio's `add_instrument`.
+    ///
     /// # Errors
     /// As [`new`](Self::new).
     ///
@@ -89,8 +91,8 @@ impl EventLoop {
         self.core.remote().observer().tell(event);
     }
 
-    /// Runs the loop until `future` is done, and then to the end of that turn. What else was scheduled stays for the next
-    /// run. The future may borrow.
+    /// Runs the loop until `future` is done, and to the end of the turn after that one, as asyncio does. What else was
+    /// scheduled stays for the next run. The future may borrow.
     ///
     /// # Errors
     /// If the loop was stopped first.
@@ -102,9 +104,14 @@ impl EventLoop {
     ///
     /// ```
     /// let event_loop = epicycle::EventLoop::new().unwrap();
-    /// let background = event_loop.spawn_local(async { epicycle::yield_now().await; "done" });
+    /// let background = event_loop.spawn_local(async {
+    ///     for _ in 0..3 {
+    ///         epicycle::yield_now().await;
+    ///     }
+    ///     "done"
+    /// });
     /// assert_eq!(event_loop.run_until_complete(async { 1 }), Ok(1));
-    /// assert!(!background.done()); // that took one turn, and it waits for the next run
+    /// assert!(!background.done()); // that took two turns; the rest waits for the next run
     /// assert_eq!(event_loop.run_until_complete(background).unwrap().unwrap(), "done");
     /// ```
     #[track_caller]

@@ -150,6 +150,8 @@ impl<T> AsCompleted<T> {
 
     /// From `limit` from now on, gives a [`TimeoutError`] for each task that has not ended.
     ///
+    /// Counterpart: the `timeout` of `asyncio.as_completed`.
+    ///
     /// ```
     /// use epicycle::as_completed;
     /// use std::time::Duration;

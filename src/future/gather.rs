@@ -103,6 +103,8 @@ pub fn gather_tasks<T>(tasks: impl IntoIterator<Item = Task<T>>) -> Gather<Vec<T
 /// Spawns the given futures at once, in order, and gives a tuple of their values. Tasks among them are taken over, not spawned
 /// again. In all else as [`gather`](crate::gather()).
 ///
+/// Counterpart: `asyncio.gather`. (Tokio's `join!` is [`join!`](crate::join!) here: without tasks.)
+///
 /// ```
 /// use epicycle::gather;
 ///
@@ -212,6 +214,8 @@ impl<C: Children> Gather<C> {
     }
 
     /// Waits for all, and gives the outcome of each instead of the first error.
+    ///
+    /// Counterpart: `asyncio.gather` with `return_exceptions=True`.
     ///
     /// *Cancel safety.* Dropped, it cancels the children all the same.
     ///

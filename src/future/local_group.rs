@@ -163,6 +163,8 @@ where
 
     /// What the next child to end has returned; `None` once there are no children. More may be added between two calls.
     ///
+    /// Counterpart: `next` of the futures crate's `FuturesUnordered`.
+    ///
     /// # Panics
     /// With a child's panic; the child is gone then, the others are not.
     ///

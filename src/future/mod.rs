@@ -10,6 +10,18 @@
 //! | `TaskGroup` | `task::JoinSet` | [`TaskGroup`], [`LocalGroup`] |
 //! | - | `join!`, `try_join!`, `select!` | [`join!`](crate::join!), [`try_join!`](crate::try_join!), [`select!`](crate::select!) |
 //!
+//! ```
+//! use epicycle::{Promise, gather};
+//!
+//! epicycle::run(async {
+//!     let promise = Promise::new();
+//!     let setter = promise.clone();
+//!     let both = gather!(promise, async move { setter.set_result("set").is_ok() });
+//!     let (value, was_first) = both.await.unwrap();
+//!     assert_eq!((value.unwrap(), was_first), ("set", true));
+//! });
+//! ```
+//!
 //! *Invariant.* What completes somewhere makes ready who waits for it, and never runs it. *Threads.* Any. *Ordering.* The locks'.
 
 #![forbid(unsafe_code)]

@@ -240,6 +240,8 @@ impl<T> Promise<T> {
     /// Has `callback` called with this promise when it is done, as a handle of its runtime, in the order of registration; at
     /// once if it is done, but queued all the same.
     ///
+    /// Counterpart: asyncio's `Future.add_done_callback`.
+    ///
     /// # Panics
     /// If there is no runtime to run it: neither was the promise made in one, nor is this called in one.
     ///

@@ -23,6 +23,8 @@ use crate::task::{JoinError, Task};
 ///
 /// *Cancel safety.* Dropping the [`TryGather`] cancels the children that have not ended.
 ///
+/// Counterpart: `asyncio.gather`, where an exception is what an `Err` is here.
+///
 /// # Panics
 /// Outside a runtime.
 ///

@@ -208,6 +208,8 @@ impl<W: Watch> Wait<W> {
 
     /// Waits no longer than `limit` from now. Reaching it is no error: what has ended by then is done, the rest pending.
     ///
+    /// Counterpart: the `timeout` of `asyncio.wait`.
+    ///
     /// ```
     /// use epicycle::{spawn, wait, future::ReturnWhen};
     /// use std::time::Duration;

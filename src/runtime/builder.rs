@@ -110,8 +110,10 @@ impl Builder {
 
     /// The name of the threads. Linux shows the first 15 bytes. Default: "epicycle".
     ///
+    /// Counterpart: Tokio's `thread_name`.
+    ///
     /// # Panics
-    /// [`build`](Self::build) does, if there is a zero byte in the name.
+    /// [`build`](Self::build) does, if there is a zero byte in the name; with one loop, the first `run_in_executor`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::builder().thread_name("web").build().unwrap();
@@ -124,6 +126,8 @@ impl Builder {
     }
 
     /// Called for the name of each thread as it starts.
+    ///
+    /// Counterpart: Tokio's `thread_name_fn`.
     ///
     /// # Panics
     /// As [`thread_name`](Self::thread_name).
@@ -147,6 +151,8 @@ impl Builder {
 
     /// The stack size of the threads, in bytes. Default: std's, 2 MiB.
     ///
+    /// Counterpart: Tokio's `thread_stack_size`.
+    ///
     /// ```
     /// let rt = epicycle::Runtime::builder().thread_stack_size(16 << 20).build().unwrap();
     /// let job = rt.run_in_executor(|| std::hint::black_box([1_u8; 3 << 20]).len()); // too much for 2 MiB
@@ -158,7 +164,9 @@ impl Builder {
     }
 
     /// Called on each background loop's thread before it runs anything, with the loop's index. Not for loop 0, whose thread
-    /// is the caller's own.
+    /// is the caller's own. A panic in it goes to the exception handler.
+    ///
+    /// Counterpart: Tokio's `on_thread_start`.
     ///
     /// ```
     /// let (sender, started) = std::sync::mpsc::channel();
@@ -175,7 +183,10 @@ impl Builder {
         self
     }
 
-    /// Called on each background loop's thread after everything there was dropped, with the loop's index.
+    /// Called on each background loop's thread after everything there was dropped, with the loop's index. A panic in it goes to
+    /// the exception handler.
+    ///
+    /// Counterpart: Tokio's `on_thread_stop`.
     ///
     /// ```
     /// let (sender, stopped) = std::sync::mpsc::channel();
@@ -194,6 +205,8 @@ impl Builder {
 
     /// The most threads that [`run_in_executor`](crate::run_in_executor) uses; they are started as needed. Default: 512.
     ///
+    /// Counterparts: Tokio's `max_blocking_threads`, `max_workers` of Python's `ThreadPoolExecutor`.
+    ///
     /// # Panics
     /// If `n` is 0.
     ///
@@ -210,6 +223,8 @@ impl Builder {
     }
 
     /// How long an idle executor thread waits for work before it ends. Default: 10 s.
+    ///
+    /// Counterpart: Tokio's `thread_keep_alive`.
     ///
     /// ```
     /// use std::{thread, time::Duration};
@@ -342,7 +357,20 @@ impl Builder {
     ///
     /// Counterpart: asyncio's `loop.slow_callback_duration`.
     ///
-    /// For an example see [`debug`](Self::debug).
+    /// ```
+    /// use std::{thread, time::Duration};
+    ///
+    /// let (sender, reports) = std::sync::mpsc::channel();
+    /// let rt = epicycle::Runtime::builder()
+    ///     .debug(true)
+    ///     .slow_callback_duration(Duration::from_secs(3600))
+    ///     .exception_handler(move |context| sender.send(context.to_string()).unwrap())
+    ///     .build()
+    ///     .unwrap();
+    /// rt.block_on(async { thread::sleep(Duration::from_millis(1)) });
+    /// drop(rt);
+    /// assert!(reports.try_recv().is_err()); // nothing took an hour
+    /// ```
     pub fn slow_callback_duration(mut self, time: Duration) -> Self {
         self.slow_callback_duration = time;
         self
@@ -366,6 +394,8 @@ impl Builder {
 
     /// Has `instrument` told of every event: spawns, wakes, polls, ends, waits, timers, steals, sleeps. See
     /// [`Event`](crate::Event).
+    ///
+    /// Counterpart: trio's `run(.., instruments=..)`.
     ///
     /// ```
     /// use epicycle::{Event, Instrument};
@@ -391,6 +421,8 @@ impl Builder {
     }
 
     /// Starts the runtime.
+    ///
+    /// Counterpart: Tokio's `Builder::build`.
     ///
     /// # Errors
     /// If the system refuses threads or descriptors, or `EPICYCLE_WORKER_THREADS` is not a positive number.

@@ -68,6 +68,8 @@ impl RuntimeHandle {
 
     /// The runtime this thread is in.
     ///
+    /// Counterpart: Tokio's `Handle::try_current`.
+    ///
     /// # Errors
     /// Outside a runtime, or on a thread whose locals are being destroyed.
     ///
@@ -101,7 +103,8 @@ impl RuntimeHandle {
         EnterGuard { _entered: scheduler::enter(self.anchor.clone()), not_send: PhantomData }
     }
 
-    /// As [`Runtime::block_on`](crate::Runtime::block_on).
+    /// As [`Runtime::block_on`](crate::Runtime::block_on). When the runtime ends meanwhile, or has ended, the future goes on on a
+    /// loop on its own, and what it gives to the runtime is cancelled.
     ///
     /// # Panics
     /// As there.
@@ -118,6 +121,8 @@ impl RuntimeHandle {
     }
 
     /// Spawns a task that may run on any loop. After the runtime ended, the task is cancelled.
+    ///
+    /// Counterparts: Tokio's `Handle::spawn`, asyncio's `run_coroutine_threadsafe`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();
@@ -150,6 +155,8 @@ impl RuntimeHandle {
     }
 
     /// Runs `job` on the executor. After the runtime ended, the task is cancelled.
+    ///
+    /// Counterpart: Tokio's `Handle::spawn_blocking`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();
@@ -308,6 +315,8 @@ impl fmt::Debug for RuntimeHandle {
 
 /// What [`RuntimeHandle::enter`] returns; leaves the runtime when dropped.
 ///
+/// Counterpart: Tokio's `EnterGuard`.
+///
 /// # Panics
 /// When guards are dropped in another order than the reverse of entering.
 ///
@@ -345,6 +354,8 @@ pub struct TryCurrentError {
 impl TryCurrentError {
     /// The thread is in no runtime.
     ///
+    /// Counterpart: Tokio's `TryCurrentError::is_missing_context`.
+    ///
     /// ```
     /// let error = epicycle::RuntimeHandle::try_current().unwrap_err();
     /// assert!(error.is_missing_context());
@@ -354,6 +365,8 @@ impl TryCurrentError {
     }
 
     /// The thread is ending, and what it had entered is gone.
+    ///
+    /// Counterpart: Tokio's `TryCurrentError::is_thread_local_destroyed`.
     ///
     /// ```
     /// let error = epicycle::RuntimeHandle::try_current().unwrap_err();

@@ -1,5 +1,13 @@
 //! The runtime as its user has it: life and death of the loops, and handles to them.
 //!
+//! ```
+//! use epicycle::runtime::{Builder, Runtime, RuntimeHandle};
+//!
+//! let rt: Runtime = Builder::new().worker_threads(2).build().unwrap();
+//! let loops = rt.block_on(async { RuntimeHandle::current().loops().len() });
+//! assert_eq!(loops, 2);
+//! ```
+//!
 //! *Invariant.* A [`Runtime`] ends with everything of it dropped: tasks, callbacks, jobs not yet started, threads.
 //! *Threads.* Any. *Ordering.* `scheduler/README.md`.
 
@@ -58,8 +66,11 @@ pub struct Runtime {
 impl Runtime {
     /// A runtime with the default options.
     ///
+    /// Counterparts: Tokio's `Runtime::new`, asyncio's `new_event_loop`.
+    ///
     /// # Panics
-    /// If the system refuses threads or descriptors; [`try_new`](Self::try_new) gives the error instead.
+    /// If the system refuses threads or descriptors, or `EPICYCLE_WORKER_THREADS` is not a positive number;
+    /// [`try_new`](Self::try_new) gives the error instead.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();
@@ -76,7 +87,7 @@ impl Runtime {
     /// A runtime with the default options.
     ///
     /// # Errors
-    /// If the system refuses threads or descriptors.
+    /// As [`Builder::build`].
     ///
     /// ```
     /// let rt = epicycle::Runtime::try_new()?;
@@ -87,7 +98,9 @@ impl Runtime {
         Self::builder().build()
     }
 
-    /// Options.
+    /// Options for a runtime. [`build`](Builder::build) starts it.
+    ///
+    /// Counterpart: Tokio's `Builder::new_multi_thread`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::builder().worker_threads(3).build().unwrap();
@@ -129,7 +142,8 @@ impl Runtime {
     /// Counterparts: asyncio's `run_until_complete`, Tokio's `Runtime::block_on` (which does not make its caller a worker).
     ///
     /// # Panics
-    /// With the future's own panic, after which the runtime is usable; and on a thread that already drives an event loop.
+    /// With the future's own panic, after which the runtime is usable; on a thread that already drives an event loop; and for a
+    /// second caller, if the system refuses what its place for pinned work needs.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();
@@ -146,6 +160,8 @@ impl Runtime {
     }
 
     /// As the free function [`spawn`](crate::spawn), from anywhere.
+    ///
+    /// Counterpart: Tokio's `Runtime::spawn`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();
@@ -176,6 +192,8 @@ impl Runtime {
 
     /// As the free function [`run_in_executor`](crate::run_in_executor), from anywhere.
     ///
+    /// Counterpart: Tokio's `Runtime::spawn_blocking`.
+    ///
     /// ```
     /// let rt = epicycle::Runtime::new();
     /// let job = rt.run_in_executor(|| "may block");
@@ -187,6 +205,8 @@ impl Runtime {
     }
 
     /// A handle that other threads and tasks can keep.
+    ///
+    /// Counterpart: Tokio's `Runtime::handle`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();

@@ -22,7 +22,8 @@ use crate::task::context::Context;
 /// How long executor jobs are waited for; asyncio's.
 const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Runs `future` on a new runtime with a loop per CPU, then ends that in asyncio's order, also if the future panicked:
+/// Runs `future` on a new runtime with the [default options](Builder::worker_threads): a loop per CPU, at least two. Then ends
+/// that in asyncio's order, also if the future panicked:
 ///
 /// 1. The tasks that are left are cancelled and awaited. Panics of their destructors go to the exception handler.
 /// 2. The executor refuses new jobs; those it has may end. After 300 s, there is a warning and they are left behind.
@@ -34,8 +35,8 @@ const EXECUTOR_TIMEOUT: Duration = Duration::from_secs(300);
 /// Counterpart: `asyncio.run`.
 ///
 /// # Panics
-/// With the future's own panic; if this thread already drives an event loop; and if the system refuses the threads or
-/// descriptors that the loops need.
+/// With the future's own panic; if this thread already drives an event loop; and where [`Builder::build`] fails, as when the
+/// system refuses the threads or descriptors that the loops need.
 ///
 /// ```
 /// let answer = epicycle::run(async { 6 * 7 });
@@ -321,7 +322,7 @@ pub enum RunError {
     Closed,
     /// Ctrl-C ended the future. asyncio's `KeyboardInterrupt`.
     Interrupted,
-    /// The system refuses threads, descriptors or the signal handler.
+    /// The system refuses threads, descriptors or the signal handler; or `EPICYCLE_WORKER_THREADS` is not a positive number.
     Os(io::Error),
 }
 

@@ -108,7 +108,8 @@ where
 }
 
 /// Spawns a task that may run on any loop of the current runtime. From a loop it is queued there, at once within the reach
-/// of idle loops; from elsewhere, any loop takes it.
+/// of idle loops; from elsewhere, any loop takes it. On a loop on its own it is a task of that loop. On a runtime that has ended it
+/// is cancelled.
 ///
 /// Counterparts: asyncio's `create_task`, Tokio's `spawn`.
 ///
@@ -212,7 +213,7 @@ impl Builder {
 /// Counterparts: asyncio's `run_in_executor` and `to_thread`, Tokio's `spawn_blocking`.
 ///
 /// # Panics
-/// Outside a runtime.
+/// Outside a runtime, on a loop on its own as well: that has no executor.
 ///
 /// ```
 /// epicycle::run(async {
@@ -233,7 +234,7 @@ pub fn run_in_executor<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'stat
 /// Counterpart: asyncio's `run_in_executor` with an executor.
 ///
 /// # Panics
-/// Outside a runtime.
+/// As [`run_in_executor`].
 ///
 /// ```
 /// use epicycle::runtime::Job;
@@ -262,7 +263,7 @@ pub(crate) fn call_soon_on(
     launch(Once::new(callback), StealableHome(anchor.clone()), new).into_handle()
 }
 
-/// Lets every other ready task go first: exactly one turn. asyncio's `sleep(0)`.
+/// Lets every other ready task go first: exactly one turn. asyncio's `sleep(0)`, Tokio's `yield_now`.
 ///
 /// *Cancel safety.* Nothing to lose.
 ///

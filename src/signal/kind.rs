@@ -6,6 +6,8 @@ use signal_hook::consts;
 
 /// A kind of signal, such as `SIGTERM`.
 ///
+/// Counterparts: Python's `signal.Signals`, Tokio's `SignalKind`.
+///
 /// # Examples
 ///
 /// ```

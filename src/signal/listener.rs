@@ -86,6 +86,8 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 ///
 /// Signals that come before the last one was taken are merged into one, as the operating system itself does.
 ///
+/// The counterpart of `tokio::signal::unix::Signal`.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -111,6 +113,8 @@ pub struct Signal {
 
 impl Signal {
     /// Waits for the next signal since the last call, or since the listener was created.
+    ///
+    /// The counterpart of Tokio's `Signal::recv`.
     ///
     /// # Errors
     ///

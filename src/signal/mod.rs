@@ -14,6 +14,17 @@
 //! The price is what every runtime asks for: from the first listener for a signal on, its default action (the end of
 //! the process, for most) is gone for good, also after the listener is dropped.
 //!
+//! ```
+//! use epicycle::signal::{SignalKind, signal};
+//!
+//! # epicycle::run(async {
+//! let mut child = signal(SignalKind::child())?;
+//! signal_hook::low_level::raise(SignalKind::child().as_raw())?;
+//! child.recv().await?;
+//! # Ok::<(), std::io::Error>(())
+//! # }).unwrap();
+//! ```
+//!
 //! *Invariant*: the handler only writes to a socket that is open: it is unregistered before the socket is closed.
 //! *Threads*: any. *Ordering*: the kernel's, of socket and signal.
 

@@ -58,6 +58,8 @@ pub struct Context {
 impl Context {
     /// No variable is set.
     ///
+    /// Counterpart: `contextvars.Context()`.
+    ///
     /// ```
     /// use epicycle::context::Context;
     /// epicycle::task_local! { static USER: &'static str = "nobody"; }
@@ -107,6 +109,8 @@ impl Context {
     }
 
     /// How many variables are set.
+    ///
+    /// Counterpart: `len` of a `contextvars.Context`.
     ///
     /// ```
     /// use epicycle::context::Context;

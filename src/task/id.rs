@@ -94,6 +94,8 @@ impl fmt::Display for Id {
 
 /// The id of the task that the current code runs in, its destructors included.
 ///
+/// Counterpart: Tokio's `task::id`.
+///
 /// # Panics
 /// Outside a task; [`try_id`] says `None` instead.
 ///
@@ -108,6 +110,8 @@ pub fn id() -> Id {
 }
 
 /// The id of the task that the current code runs in, or `None` outside tasks, as in a `call_soon` callback.
+///
+/// Counterpart: Tokio's `task::try_id`.
 ///
 /// ```
 /// assert!(epicycle::task::try_id().is_none());

@@ -400,6 +400,8 @@ impl JoinError {
 
     /// The task was cancelled.
     ///
+    /// Counterpart: Tokio's `JoinError::is_cancelled`.
+    ///
     /// ```
     /// epicycle::run(async {
     ///     let task = epicycle::spawn(std::future::pending::<()>());
@@ -414,6 +416,8 @@ impl JoinError {
 
     /// The task panicked.
     ///
+    /// Counterpart: Tokio's `JoinError::is_panic`.
+    ///
     /// ```
     /// epicycle::run(async {
     ///     let error = epicycle::spawn(async { panic!("oh no") }).await.unwrap_err();
@@ -425,6 +429,8 @@ impl JoinError {
     }
 
     /// The panic's payload, for `std::panic::resume_unwind`.
+    ///
+    /// Counterpart: Tokio's `JoinError::into_panic`.
     ///
     /// # Panics
     /// If the task was cancelled; [`try_into_panic`](Self::try_into_panic) gives the error back instead.
@@ -441,6 +447,8 @@ impl JoinError {
     }
 
     /// The panic's payload, or the error itself if the task was cancelled.
+    ///
+    /// Counterpart: Tokio's `JoinError::try_into_panic`.
     ///
     /// # Errors
     /// The error itself, if it is a cancellation.

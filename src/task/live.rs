@@ -24,6 +24,8 @@ use crate::primitive::{BiasedMutex, CachePadded, MODELLED, Mutex};
 /// A task that has not ended, as [`RuntimeHandle::all_tasks`](crate::RuntimeHandle::all_tasks) and
 /// [`current_task`](crate::current_task) show it.
 ///
+/// Counterpart: a task in asyncio's `all_tasks`, which is the task itself there.
+///
 /// ```
 /// let rt = epicycle::Runtime::new();
 /// let (task, line) = (rt.spawn(std::future::pending::<()>()), line!());

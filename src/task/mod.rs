@@ -1,5 +1,18 @@
 //! One spawned unit of work: a future, a callback or an executor job, and everyone's references to it.
 //!
+//! ```
+//! use epicycle::task::{self, Outcome};
+//!
+//! epicycle::run(async {
+//!     let (sender, outcome) = std::sync::mpsc::channel();
+//!     let task = task::Builder::new().name("cook").spawn(async { task::try_id() });
+//!     task.add_done_callback(move |outcome| sender.send(outcome).unwrap());
+//!     let id = task.id();
+//!     assert_eq!(task.await.unwrap(), Some(id));
+//!     epicycle::run_in_executor(move || assert_eq!(outcome.recv(), Ok(Outcome::Completed))).await.unwrap();
+//! });
+//! ```
+//!
 //! *Invariant.* This room knows no queue and no loop: it reaches its scheduler only through `Schedule`. There are four
 //! kinds of reference to one cell:
 //!
@@ -125,6 +138,8 @@ impl Builder {
     }
 
     /// Names the task. Without a name it is called `Task-N`, N being its id.
+    ///
+    /// Counterparts: the `name` of asyncio's `create_task`, Tokio's `task::Builder::name`.
     ///
     /// ```
     /// epicycle::run(async {

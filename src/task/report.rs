@@ -62,6 +62,8 @@ impl ErrorContext {
 
     /// What happened, in asyncio's words where it has some: "Exception in callback", "Task exception was never retrieved".
     ///
+    /// Counterpart: `context["message"]` in asyncio.
+    ///
     /// ```
     /// assert_eq!(epicycle::ErrorContext::new("the log is full").message(), "the log is full");
     /// ```
@@ -70,6 +72,8 @@ impl ErrorContext {
     }
 
     /// The text of the panic, if there was one.
+    ///
+    /// Counterpart: `context["exception"]` in asyncio.
     ///
     /// ```
     /// let (sender, texts) = std::sync::mpsc::channel();
@@ -85,6 +89,8 @@ impl ErrorContext {
     }
 
     /// The task it happened in.
+    ///
+    /// Counterpart: `context["task"]` in asyncio.
     ///
     /// ```
     /// let (sender, ids) = std::sync::mpsc::channel();
@@ -115,6 +121,8 @@ impl ErrorContext {
     }
 
     /// Where the task was spawned or the callback scheduled.
+    ///
+    /// Counterpart: `context["source_traceback"]` in asyncio's debug mode.
     ///
     /// ```
     /// let (sender, places) = std::sync::mpsc::channel();
@@ -161,6 +169,8 @@ impl fmt::Display for ErrorContext {
 }
 
 /// A function that is told of errors.
+///
+/// Counterpart: what asyncio's `set_exception_handler` takes.
 ///
 /// ```
 /// use epicycle::{ErrorContext, EventLoop, task::Handler};

@@ -88,6 +88,8 @@ impl GroupHandle {
 
     /// The same with options, such as a name, which errors then bear.
     ///
+    /// Counterpart: the `name` of asyncio's `TaskGroup.create_task`.
+    ///
     /// ```
     /// use epicycle::{TaskGroup, task};
     ///
@@ -113,6 +115,8 @@ impl GroupHandle {
     }
 
     /// Starts a child that stays on this thread's loop, so that it need not be `Send`.
+    ///
+    /// Counterpart: Tokio's `JoinSet::spawn_local`.
     ///
     /// # Panics
     /// Off a loop.
@@ -246,7 +250,8 @@ impl GroupHandle {
     ///     assert!(!group.is_closed());
     ///     group.join().await.unwrap();
     ///     assert!(group.is_closed());
-    ///     assert!(group.spawn(async { Ok::<_, &str>(1) }).cancelled());
+    ///     let late = group.spawn(async { Ok::<_, &str>(1) });
+    ///     assert!(late.await.unwrap_err().is_cancelled());
     /// });
     /// ```
     pub fn is_closed(&self) -> bool {
@@ -276,6 +281,8 @@ impl GroupHandle {
 
     /// How many children have not ended.
     ///
+    /// Counterpart: Tokio's `JoinSet::len`.
+    ///
     /// ```
     /// use epicycle::TaskGroup;
     /// use std::future::pending;
@@ -295,6 +302,8 @@ impl GroupHandle {
     }
 
     /// Whether all children have ended.
+    ///
+    /// Counterpart: Tokio's `JoinSet::is_empty`.
     ///
     /// ```
     /// use epicycle::TaskGroup;
@@ -316,6 +325,8 @@ impl GroupHandle {
     /// [`Policy::FirstSuccess`](super::Policy::FirstSuccess).
     ///
     /// None as long as no child has, and under [`Policy::All`](super::Policy::All).
+    ///
+    /// Counterpart: curio's `TaskGroup.completed`.
     ///
     /// ```
     /// use epicycle::{TaskGroup, future::Policy};
