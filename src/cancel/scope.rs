@@ -259,8 +259,8 @@ impl CancelScope {
     /// asyncio's `Timeout.expired()`.
     ///
     /// ```
-    /// use epicycle::cancel::{CancelScope, Cancelled};
-    /// use std::time::{Duration, Instant};
+    /// use epicycle::CancelScope;
+    /// use std::time::Instant;
     ///
     /// let (late, asked) = (CancelScope::new(), CancelScope::new());
     /// late.set_deadline(Some(Instant::now()));

@@ -260,7 +260,7 @@ impl EventLoop {
     /// use std::{io::{Read, Write}, os::unix::net::UnixStream};
     ///
     /// let event_loop = EventLoop::new()?;
-    /// let (mut here, mut there) = UnixStream::pair()?;
+    /// let (here, mut there) = UnixStream::pair()?;
     /// let (mut source, stopper) = (here.try_clone()?, event_loop.clone());
     /// event_loop.add_reader(&here, move || {
     ///     assert_eq!(source.read(&mut [0; 8]).unwrap(), 5);
@@ -269,7 +269,6 @@ impl EventLoop {
     /// there.write_all(b"hello")?;
     /// event_loop.run_forever();
     /// assert!(event_loop.remove_reader(&here));
-    /// # let _ = here.flush();
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]

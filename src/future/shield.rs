@@ -56,7 +56,7 @@ where
 /// When awaited again after it gave its output.
 ///
 /// ```
-/// use epicycle::{future::Shield, gather};
+/// use epicycle::future::Shield;
 ///
 /// epicycle::run(async {
 ///     let task = epicycle::spawn(async { epicycle::yield_now().await; 1 });

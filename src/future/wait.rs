@@ -124,7 +124,7 @@ where
 /// What [`try_wait`] can wait for: a [`Task`] that returns a `Result`, owned or mutably borrowed.
 ///
 /// ```
-/// use epicycle::{Task, future::{ReturnWhen, WatchResult}, spawn, try_wait};
+/// use epicycle::{future::{ReturnWhen, WatchResult}, spawn, try_wait};
 ///
 /// async fn first_trouble<W: WatchResult>(tasks: Vec<W>) -> usize {
 ///     try_wait(tasks, ReturnWhen::FirstException).await.0.len()

@@ -21,7 +21,7 @@ use crate::task::{Handle, Task, TaskInfo};
 /// Counterpart: Tokio's `runtime::Handle`. (asyncio's `Handle` is [`Handle`].)
 ///
 /// ```
-/// use epicycle::{Runtime, RuntimeHandle};
+/// use epicycle::Runtime;
 /// let rt = Runtime::new();
 /// let handle = rt.handle();
 /// let thread = std::thread::spawn(move || handle.block_on(async { handle.spawn(async { 1 }).await.unwrap() }));
@@ -103,8 +103,8 @@ impl RuntimeHandle {
         EnterGuard { _entered: scheduler::enter(self.anchor.clone()), not_send: PhantomData }
     }
 
-    /// As [`Runtime::block_on`](crate::Runtime::block_on). When the runtime ends meanwhile, or has ended, the future goes on on a
-    /// loop on its own, and what it gives to the runtime is cancelled.
+    /// As [`Runtime::block_on`](crate::Runtime::block_on). When the runtime ends meanwhile, or has ended, the future goes on in a
+    /// loop of its own, and what it gives to the runtime is cancelled.
     ///
     /// # Panics
     /// As there.

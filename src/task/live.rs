@@ -52,7 +52,7 @@ pub struct TaskInfo {
 /// What a task that has not ended is doing.
 ///
 /// ```
-/// use epicycle::{EventLoop, RuntimeHandle, task::TaskState};
+/// use epicycle::task::TaskState;
 ///
 /// let rt = epicycle::Runtime::builder().worker_threads(1).build().unwrap();
 /// let task = rt.spawn(std::future::pending::<()>());
