@@ -138,13 +138,16 @@ impl Runner {
     ///
     /// Counterpart: asyncio's runner does this in the main thread, if nobody else handles the signal.
     ///
-    /// ```no_run
+    /// ```
     /// use epicycle::runtime::{RunError, Runner};
+    /// use epicycle::signal::SignalKind;
     ///
-    /// match Runner::new().ctrl_c(true).run(std::future::pending::<()>()) {
-    ///     Err(RunError::Interrupted) => eprintln!("interrupted"),
-    ///     other => other.unwrap(),
-    /// }
+    /// let serve = async {
+    ///     signal_hook::low_level::raise(SignalKind::interrupt().as_raw()).unwrap(); // as Ctrl-C does
+    ///     std::future::pending::<()>().await
+    /// };
+    /// let end = Runner::new().ctrl_c(true).run(serve);
+    /// assert!(matches!(end, Err(RunError::Interrupted)));
     /// ```
     #[must_use = "it returns the runner"]
     pub fn ctrl_c(mut self, handle: bool) -> Self {

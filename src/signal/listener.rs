@@ -90,16 +90,17 @@ pub fn signal(kind: SignalKind) -> io::Result<Signal> {
 ///
 /// # Examples
 ///
-/// ```no_run
-/// use epicycle::signal::{SignalKind, signal};
+/// Each listener is told of each signal:
+///
+/// ```
+/// use epicycle::signal::{Signal, SignalKind, signal};
 ///
 /// # epicycle::run(async {
-/// let mut hangup = signal(SignalKind::hangup())?;
-/// loop {
-///     hangup.recv().await?;
-///     println!("reading the configuration again");
+/// let mut listeners: [Signal; 2] = [signal(SignalKind::hangup())?, signal(SignalKind::hangup())?];
+/// signal_hook::low_level::raise(SignalKind::hangup().as_raw())?; // or `kill -HUP`
+/// for listener in &mut listeners {
+///     listener.recv().await?;
 /// }
-/// # #[allow(unreachable_code)]
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
