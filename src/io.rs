@@ -47,7 +47,7 @@ use std::task::{Context, Poll, ready};
 ///
 /// # Errors
 ///
-/// Those of reading and writing. The first one ends both directions.
+/// Those of reading and writing; `WriteZero` if a writer takes nothing. The first one ends both directions.
 ///
 /// # Examples
 ///

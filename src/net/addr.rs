@@ -46,6 +46,10 @@ impl<T: sealed::Resolve + ?Sized> ToSocketAddrs for T {}
 ///
 /// Those of the resolver; `InvalidInput` for a text that is no `host:port`.
 ///
+/// # Panics
+///
+/// Outside of a runtime, if a name has to be looked up. An address is understood anywhere.
+///
 /// # Examples
 ///
 /// ```

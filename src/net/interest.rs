@@ -88,7 +88,16 @@ impl Ready {
     ///
     /// # Examples
     ///
-    /// See [`Ready`].
+    /// ```
+    /// use epicycle::net::{Interest, UnixStream};
+    ///
+    /// # epicycle::run(async {
+    /// let (stream, peer) = UnixStream::pair()?;
+    /// drop(peer); // the end can be read, too
+    /// assert!(stream.ready(Interest::READABLE).await?.is_readable());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_readable(self) -> bool {
         self.read
     }
@@ -97,7 +106,16 @@ impl Ready {
     ///
     /// # Examples
     ///
-    /// See [`Ready`].
+    /// ```
+    /// use epicycle::net::{Interest, UnixStream};
+    ///
+    /// # epicycle::run(async {
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let ready = stream.ready(Interest::READABLE | Interest::WRITABLE).await?;
+    /// assert!(ready.is_writable() && !ready.is_readable());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_writable(self) -> bool {
         self.write
     }

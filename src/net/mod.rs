@@ -112,7 +112,7 @@ macro_rules! socket_methods {
             ///
             /// # Errors
             ///
-            /// When the runtime has been shut down.
+            /// When the runtime has been shut down; and those of `poll(2)`.
             ///
             /// # Examples
             ///
@@ -411,7 +411,8 @@ macro_rules! stream_methods {
                 crate::net::sendfile::sendfile(&self.io, file, offset, count).await
             }
 
-            /// Ends one direction, or both. After writing has been ended, the peer reads to the end.
+            /// Ends one direction, or both. After writing has been ended, the peer reads to the end. asyncio's
+            /// `write_eof` is `Shutdown::Write`.
             ///
             /// [`close`](crate::io::AsyncWriteExt::close) is the same as ending writing.
             ///
@@ -463,7 +464,24 @@ macro_rules! stream_methods {
             ///
             /// # Examples
             ///
-            /// See [`OwnedReadHalf`].
+            /// ```
+            #[doc = concat!("use epicycle::net::", stringify!($stream), ";")]
+            /// use epicycle::io::{AsyncReadExt, AsyncWriteExt};
+            ///
+            /// # epicycle::run(async {
+            #[doc = $example]
+            /// let (mut reader, mut writer) = socket.into_split();
+            /// let task = epicycle::spawn(async move { writer.write_all(b"ping").await });
+            /// peer.readable().await?;
+            /// assert_eq!(peer.try_read(&mut [0; 8])?, 4);
+            /// peer.try_write(b"pong")?;
+            /// let mut buf = [0; 4];
+            /// reader.read_exact(&mut buf).await?;
+            /// assert_eq!(&buf, b"pong");
+            /// # task.await.unwrap()?;
+            /// # Ok::<(), std::io::Error>(())
+            /// # }).unwrap();
+            /// ```
             pub fn into_split(self) -> (OwnedReadHalf<Self>, OwnedWriteHalf<Self>) {
                 split::into_split(self)
             }

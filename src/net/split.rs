@@ -18,7 +18,19 @@ use super::TcpStream;
 ///
 /// # Examples
 ///
-/// See [`OwnedReadHalf`].
+/// ```
+/// use epicycle::net::{Duplex, OwnedReadHalf, OwnedWriteHalf, UnixStream};
+///
+/// fn rejoin<S: Duplex>((reader, writer): (OwnedReadHalf<S>, OwnedWriteHalf<S>)) -> Option<S> {
+///     reader.reunite(writer).ok()
+/// }
+///
+/// # epicycle::run(async {
+/// let (stream, _peer) = UnixStream::pair()?;
+/// assert!(rejoin(stream.into_split()).is_some());
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub trait Duplex: sealed::Duplex {}
 
 impl<S: sealed::Duplex> Duplex for S {}
@@ -40,7 +52,20 @@ pub(super) mod sealed {
 ///
 /// # Examples
 ///
-/// See [`TcpStream::split`].
+/// ```
+/// use epicycle::io::AsyncReadExt;
+/// use epicycle::net::{ReadHalf, UnixStream};
+///
+/// # epicycle::run(async {
+/// let (mut stream, peer) = UnixStream::pair()?;
+/// let (mut reader, _): (ReadHalf<'_, UnixStream>, _) = stream.split();
+/// peer.try_write(b"ping")?;
+/// let mut word = [0; 4];
+/// reader.read_exact(&mut word).await?;
+/// assert_eq!(&word, b"ping");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct ReadHalf<'a, S: Duplex = TcpStream>(&'a S);
 
@@ -50,7 +75,21 @@ pub struct ReadHalf<'a, S: Duplex = TcpStream>(&'a S);
 ///
 /// # Examples
 ///
-/// See [`TcpStream::split`].
+/// ```
+/// use epicycle::io::{AsyncReadExt, AsyncWriteExt};
+/// use epicycle::net::{UnixStream, WriteHalf};
+///
+/// # epicycle::run(async {
+/// let (mut stream, mut peer) = UnixStream::pair()?;
+/// let (_, mut writer): (_, WriteHalf<'_, UnixStream>) = stream.split();
+/// writer.write_all(b"bye").await?;
+/// writer.close().await?;
+/// let mut text = String::new();
+/// peer.read_to_string(&mut text).await?;
+/// assert_eq!(text, "bye");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct WriteHalf<'a, S: Duplex = TcpStream>(&'a S);
 
@@ -96,7 +135,21 @@ pub struct OwnedReadHalf<S: Duplex = TcpStream> {
 ///
 /// # Examples
 ///
-/// See [`OwnedReadHalf`].
+/// ```
+/// use epicycle::io::{AsyncReadExt, AsyncWriteExt};
+/// use epicycle::net::UnixStream;
+///
+/// # epicycle::run(async {
+/// let (stream, mut peer) = UnixStream::pair()?;
+/// let (_reader, mut writer) = stream.into_split();
+/// let task = epicycle::spawn(async move { writer.write_all(b"bye").await }); // and drops it
+/// let mut text = String::new();
+/// peer.read_to_string(&mut text).await?;
+/// assert_eq!(text, "bye");
+/// task.await.unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct OwnedWriteHalf<S: Duplex = TcpStream> {
     stream: Arc<S>,
@@ -146,7 +199,17 @@ impl<S: Duplex> OwnedWriteHalf<S> {
     ///
     /// # Examples
     ///
-    /// See [`OwnedReadHalf::reunite`].
+    /// ```
+    /// use epicycle::net::UnixStream;
+    ///
+    /// # epicycle::run(async {
+    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let (reader, writer) = stream.into_split();
+    /// let stream: UnixStream = writer.reunite(reader).unwrap();
+    /// assert_eq!(stream.try_write(b"whole")?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn reunite(self, other: OwnedReadHalf<S>) -> Result<S, ReuniteError<S>> {
         other.reunite(self)
     }
@@ -187,7 +250,19 @@ impl<S: Duplex> Drop for OwnedWriteHalf<S> {
 ///
 /// # Examples
 ///
-/// See [`OwnedReadHalf::reunite`].
+/// ```
+/// use epicycle::net::{ReuniteError, UnixStream};
+///
+/// # epicycle::run(async {
+/// let (a, b) = UnixStream::pair()?;
+/// let ((reader, writer), (_, stranger)) = (a.into_split(), b.into_split());
+/// let error = reader.reunite(stranger).unwrap_err();
+/// assert_eq!(error.to_string(), "tried to reunite halves of different streams");
+/// let ReuniteError(reader, _stranger) = error;
+/// assert!(reader.reunite(writer).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct ReuniteError<S: Duplex = TcpStream>(pub OwnedReadHalf<S>, pub OwnedWriteHalf<S>);
 

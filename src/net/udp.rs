@@ -40,7 +40,8 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds to `addr`, or to the first of its addresses that can be bound. Port 0 lets the system choose.
+    /// Binds to `addr`, or to the first of its addresses that can be bound. Port 0 lets the system choose: see
+    /// [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     ///
@@ -59,6 +60,10 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future binds nothing.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         let bind = |addr| Ok(Self { io: Async::new(net::UdpSocket::bind::<SocketAddr>(addr)?)? });
         first_to_succeed(addr, |addr| ready(bind(addr))).await
@@ -69,6 +74,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// The one of the last address that was tried, or of looking up the name.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime, if a name has to be looked up.
     ///
     /// # Examples
     ///
@@ -81,6 +90,10 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the socket as it is.
     pub async fn connect(&self, addr: impl ToSocketAddrs) -> io::Result<()> {
         first_to_succeed(addr, |addr| ready(self.io.get_ref().connect(addr))).await
     }
@@ -112,7 +125,16 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`connect`](Self::connect).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert_eq!(socket.peer_addr().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+    /// socket.connect(socket.local_addr()?).await?;
+    /// assert_eq!(socket.peer_addr()?, socket.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().peer_addr()
     }
@@ -121,7 +143,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of sending, among them ones that earlier datagrams have caused (`ConnectionRefused`).
+    /// Those of sending, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime has been shut down.
     ///
     /// # Examples
     ///
@@ -148,11 +170,21 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`send`](Self::send).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    /// a.send_to(b"too long", b.local_addr()?).await?;
+    /// let mut buf = [0; 3];
+    /// assert_eq!(b.recv(&mut buf).await?, 3);
+    /// assert_eq!(&buf, b"too"); // and the rest is gone
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -163,13 +195,27 @@ impl UdpSocket {
 
     /// Sends a datagram to `target`, or to the first of its addresses; returns its length.
     ///
+    /// asyncio's `loop.sock_sendto`, and `DatagramTransport.sendto`, which does not wait for room but buffers.
+    ///
     /// # Errors
     ///
-    /// Those of sending, or of looking up the name.
+    /// Those of sending, or of looking up the name; and when the runtime has been shut down.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime, if a name has to be looked up.
     ///
     /// # Examples
     ///
-    /// See [`UdpSocket`].
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    /// assert_eq!(a.send_to(b"ping", ("127.0.0.1", b.local_addr()?.port())).await?, 4);
+    /// assert_eq!(b.recv(&mut [0; 8]).await?, 4);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -181,13 +227,26 @@ impl UdpSocket {
 
     /// Receives a datagram; returns its length and its sender. What does not fit into the buffer is cut off.
     ///
+    /// asyncio's `loop.sock_recvfrom`.
+    ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`UdpSocket`].
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    /// a.send_to(b"ping", b.local_addr()?).await?;
+    /// let mut buf = [0; 1500];
+    /// let (len, sender) = b.recv_from(&mut buf).await?;
+    /// b.send_to(&buf[..len], sender).await?;
+    /// assert_eq!(a.recv_from(&mut buf).await?, (4, b.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -196,11 +255,11 @@ impl UdpSocket {
         self.io.read_with(|io| io.recv_from(buf)).await
     }
 
-    /// Receives without consuming.
+    /// Receives without consuming: the next one to receive gets the same datagram. Returns its length and its sender.
     ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
@@ -223,15 +282,26 @@ impl UdpSocket {
         self.io.read_with(|io| io.peek_from(buf)).await
     }
 
-    /// Receives without consuming, from the connected peer.
+    /// Receives without consuming; returns the length. From the peer only, if the socket is connected.
     ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`peek_from`](Self::peek_from).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// socket.connect(socket.local_addr()?).await?;
+    /// socket.send(b"me").await?;
+    /// let mut buf = [0; 8];
+    /// assert_eq!(socket.peek(&mut buf).await?, 2);
+    /// assert_eq!(socket.recv(&mut buf).await?, 2); // it is still there
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -240,7 +310,7 @@ impl UdpSocket {
         self.io.read_with(|io| io.peek(buf)).await
     }
 
-    /// Sends to the connected peer, now.
+    /// Sends to the connected peer, now; returns the length.
     ///
     /// # Errors
     ///
@@ -263,7 +333,7 @@ impl UdpSocket {
         self.io.try_io(Interest::WRITABLE, |io| io.send(buf))
     }
 
-    /// Receives, now.
+    /// Receives, now; returns the length. What does not fit into the buffer is cut off.
     ///
     /// # Errors
     ///
@@ -271,12 +341,23 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`try_send`](Self::try_send).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let mut buf = [0; 8];
+    /// assert_eq!(socket.try_recv(&mut buf).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// socket.send_to(b"me", socket.local_addr()?).await?;
+    /// socket.readable().await?;
+    /// assert_eq!(socket.try_recv(&mut buf)?, 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.try_io(Interest::READABLE, |io| io.recv(buf))
     }
 
-    /// Sends to `target`, now.
+    /// Sends to `target`, now; returns the length.
     ///
     /// # Errors
     ///
@@ -298,7 +379,7 @@ impl UdpSocket {
         self.io.try_io(Interest::WRITABLE, |io| io.send_to(buf, target))
     }
 
-    /// Receives, now; with the sender.
+    /// Receives, now; returns the length and the sender. What does not fit into the buffer is cut off.
     ///
     /// # Errors
     ///
@@ -306,7 +387,18 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`try_send_to`](Self::try_send_to).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let mut buf = [0; 8];
+    /// assert_eq!(socket.try_recv_from(&mut buf).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// socket.send_to(b"me", socket.local_addr()?).await?;
+    /// socket.readable().await?;
+    /// assert_eq!(socket.try_recv_from(&mut buf)?, (2, socket.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.try_io(Interest::READABLE, |io| io.recv_from(buf))
     }
@@ -342,7 +434,18 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`poll_send`](Self::poll_send).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # use std::future::poll_fn;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// socket.send_to(b"me", socket.local_addr()?).await?;
+    /// let mut buf = [0; 8];
+    /// assert_eq!(poll_fn(|cx| socket.poll_recv(cx, &mut buf)).await?, 2);
+    /// assert_eq!(&buf[..2], b"me");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         self.io.poll_read_with(cx, |io| io.recv(buf))
     }
@@ -378,7 +481,17 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`poll_send_to`](Self::poll_send_to).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # use std::future::poll_fn;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// socket.send_to(b"me", socket.local_addr()?).await?;
+    /// let (len, sender) = poll_fn(|cx| socket.poll_recv_from(cx, &mut [0; 8])).await?;
+    /// assert_eq!((len, sender), (2, socket.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
         self.io.poll_read_with(cx, |io| io.recv_from(buf))
     }
@@ -406,7 +519,7 @@ writable_method!(UdpSocket, "let socket = UdpSocket::bind(\"127.0.0.1:0\").await
 
 /// Options. Those of the standard library; more through socket2's `SockRef`.
 impl UdpSocket {
-    /// Whether sending to broadcast addresses is allowed (`SO_BROADCAST`).
+    /// Whether sending to broadcast addresses is allowed (`SO_BROADCAST`). Off by default.
     ///
     /// # Errors
     ///
@@ -414,7 +527,14 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`set_broadcast`](Self::set_broadcast).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(!socket.broadcast()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn broadcast(&self) -> io::Result<bool> {
         self.io.get_ref().broadcast()
     }
@@ -448,7 +568,14 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`set_ttl`](Self::set_ttl).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(socket.ttl()? > 0); // 64, as a rule
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
@@ -474,7 +601,7 @@ impl UdpSocket {
         self.io.get_ref().set_ttl(hops)
     }
 
-    /// Whether own multicasts are received (`IP_MULTICAST_LOOP`).
+    /// Whether own multicasts are received (`IP_MULTICAST_LOOP`). On by default.
     ///
     /// # Errors
     ///
@@ -482,7 +609,14 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`set_multicast_loop_v4`](Self::set_multicast_loop_v4).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert!(socket.multicast_loop_v4()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn multicast_loop_v4(&self) -> io::Result<bool> {
         self.io.get_ref().multicast_loop_v4()
     }
@@ -540,7 +674,17 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`join_multicast_v4`](Self::join_multicast_v4).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// use std::net::Ipv4Addr;
+    ///
+    /// # epicycle::run(async {
+    /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// let mdns = Ipv4Addr::new(224, 0, 0, 251);
+    /// assert!(socket.leave_multicast_v4(mdns, Ipv4Addr::LOCALHOST).is_err()); // it had not joined
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.io.get_ref().leave_multicast_v4(&group, &interface)
     }
@@ -577,7 +721,19 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// See [`join_multicast_v6`](Self::join_multicast_v6).
+    /// ```
+    /// # use epicycle::net::UdpSocket;
+    /// use std::net::Ipv6Addr;
+    ///
+    /// # epicycle::run(async {
+    /// // where there is IPv6 at all
+    /// if let Ok(socket) = UdpSocket::bind("[::1]:0").await {
+    ///     let mdns = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+    ///     assert!(socket.leave_multicast_v6(&mdns, 0).is_err()); // it had not joined
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.io.get_ref().leave_multicast_v6(group, interface)
     }

@@ -14,7 +14,8 @@ use super::exit::{Process, returncode};
 use super::pipe::{ChildStderr, ChildStdin, ChildStdout};
 use crate::signal::SignalKind;
 
-/// A process that was started with [`Command::spawn`](super::Command::spawn). asyncio's `Process`.
+/// A process that was started with [`Command::spawn`](super::Command::spawn). asyncio's `Process`, Tokio's
+/// `process::Child`.
 ///
 /// Dropping it closes the pipes. The process goes on running, unless
 /// [`kill_on_drop`](super::Command::kill_on_drop) was asked for, and is reaped when it ends.
@@ -209,7 +210,15 @@ impl ChildHandle {
     ///
     /// # Examples
     ///
-    /// See [`ChildHandle`].
+    /// ```
+    /// # epicycle::run(async {
+    /// let child = epicycle::process::shell("exit 7").spawn()?;
+    /// let handle = child.handle();
+    /// drop(child); // it goes on, and is known still
+    /// assert_eq!(handle.wait().await?.code(), Some(7));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -244,7 +253,18 @@ impl Child {
     ///
     /// # Examples
     ///
-    /// See [`ChildHandle`].
+    /// ```
+    /// use epicycle::process::Command;
+    ///
+    /// # epicycle::run(async {
+    /// let child = Command::new("sleep").arg("60").spawn()?;
+    /// let handle = child.handle();
+    /// let killer = std::thread::spawn(move || handle.kill());
+    /// assert!(!child.wait().await?.success());
+    /// killer.join().unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn handle(&self) -> ChildHandle {
         self.handle.clone()
     }

@@ -36,7 +36,7 @@ pub fn shell(command: impl AsRef<OsStr>) -> Command {
 /// A process to start: std's `Command`, whose children are awaited.
 ///
 /// What it has no method for is to be had from [`as_std_mut`](Self::as_std_mut). It may be used any number of times.
-/// asyncio's `create_subprocess_exec`.
+/// asyncio's `create_subprocess_exec`, Tokio's `process::Command`.
 ///
 /// # Examples
 ///
@@ -110,7 +110,17 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// See [`Command`].
+    /// ```
+    /// use epicycle::process::Command;
+    ///
+    /// # epicycle::run(async {
+    /// let mut command = Command::new("true");
+    /// for _ in 0..2 {
+    ///     assert!(command.status().await?.success()); // as often as one likes
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         std::process::Command::new(program).into()
     }
@@ -134,7 +144,16 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// See [`uid`](Self::uid).
+    /// ```
+    /// use epicycle::process::Command;
+    ///
+    /// # epicycle::run(async {
+    /// let own = rustix::process::getgid().as_raw();
+    /// let output = Command::new("id").arg("-g").gid(own).output().await?;
+    /// assert_eq!(output.stdout, format!("{own}\n").into_bytes());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn gid(&mut self, id: u32) -> &mut Self {
         self.std.gid(id);
         self
@@ -256,7 +275,17 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// See [`Child`].
+    /// ```
+    /// use epicycle::process::Command;
+    ///
+    /// # epicycle::run(async {
+    /// let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn()?;
+    /// assert!(child.try_wait()?.is_none()); // it runs
+    /// let error = Command::new("/no/such/program").spawn().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn spawn(&mut self) -> io::Result<Child> {
         // Panics before it is too late.

@@ -107,6 +107,15 @@ pub(super) fn find(data: &[u8], separators: &[&[u8]]) -> Option<(usize, usize)> 
 /// ```
 pub trait Separators {
     /// The separators.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::streams::Separators;
+    ///
+    /// assert_eq!("\r\n".list(), [b"\r\n"]);
+    /// assert_eq!([";", "\n"].list(), [b";", b"\n"]);
+    /// ```
     fn list(&self) -> Vec<&[u8]>;
 }
 

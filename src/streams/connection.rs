@@ -464,7 +464,17 @@ impl Drop for Flusher {
 ///
 /// # Examples
 ///
-/// See [`StreamReader`](super::StreamReader).
+/// ```
+/// use epicycle::net::UnixStream;
+/// use epicycle::streams::{self, Incoming, Socket, StreamReader};
+///
+/// # epicycle::run(async {
+/// let (socket, _peer) = UnixStream::pair()?;
+/// let (reader, _writer): (StreamReader<Incoming>, _) = streams::split(socket);
+/// assert!(matches!(reader.get_ref().as_ref(), Socket::Unix(_)));
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub struct Incoming {
     connection: Arc<Connection>,
 }

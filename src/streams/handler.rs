@@ -25,6 +25,16 @@ use crate::task::ErrorContext;
 /// ```
 pub trait HandlerOutput: Send + 'static {
     /// The text of the error, if it is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::streams::HandlerOutput;
+    ///
+    /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    /// assert_eq!(Err::<(), _>(refused).error().as_deref(), Some("connection refused"));
+    /// assert_eq!(Ok::<_, std::io::Error>("whatever").error(), None);
+    /// ```
     fn error(self) -> Option<String>;
 }
 

@@ -53,7 +53,18 @@ impl<'a, R: AsyncRead + Unpin> Lines<'a, R> {
     ///
     /// # Examples
     ///
-    /// See [`Lines`].
+    /// ```
+    /// use epicycle::streams::StreamReader;
+    ///
+    /// # epicycle::run(async {
+    /// let mut reader = StreamReader::new(&b"one\ntwo"[..]);
+    /// let mut lines = reader.each_line();
+    /// assert_eq!(lines.next().await.unwrap()?, b"one\n");
+    /// assert_eq!(lines.next().await.unwrap()?, b"two");
+    /// assert!(lines.next().await.is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///

@@ -72,7 +72,19 @@ pub async fn open_connection(addr: impl ToSocketAddrs) -> io::Result<(StreamRead
 ///
 /// # Examples
 ///
-/// See [`start_unix_server`](super::start_unix_server).
+/// ```
+/// use epicycle::streams::{open_unix_connection, start_unix_server};
+///
+/// # epicycle::run(async {
+/// # let path = std::env::temp_dir().join(format!("epicycle-doc-open-connection-{}", std::process::id()));
+/// let server = start_unix_server(async |_, writer| writer.write(b"welcome\n"), &path).await?;
+/// let (mut reader, _writer) = open_unix_connection(&path).await?;
+/// assert_eq!(reader.readline().await?, b"welcome\n");
+/// drop(server);
+/// assert!(open_unix_connection(&path).await.is_err());
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 ///
 /// # Cancel safety
 ///
@@ -91,7 +103,19 @@ pub async fn open_unix_connection(path: impl AsRef<Path>) -> io::Result<(StreamR
 ///
 /// # Examples
 ///
-/// See [`StreamWriter`].
+/// ```
+/// use epicycle::net::{TcpListener, TcpStream};
+/// use epicycle::streams;
+///
+/// # epicycle::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let (_reader, writer) = streams::split(TcpStream::connect(listener.local_addr()?).await?);
+/// let (mut reader, _writer) = streams::split(listener.accept().await?.0);
+/// writer.write(b"hello\n")?;
+/// assert_eq!(reader.readline().await?, b"hello\n");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[track_caller]
 pub fn split(socket: impl Into<Socket>) -> (StreamReader, StreamWriter) {
     OpenOptions::new().split(socket)
@@ -135,7 +159,17 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`OpenOptions`].
+    /// ```
+    /// use epicycle::{net::UnixStream, streams::OpenOptions};
+    ///
+    /// # epicycle::run(async {
+    /// let (socket, _peer) = UnixStream::pair()?;
+    /// let (reader, writer) = OpenOptions::new().split(socket);
+    /// assert_eq!(reader.limit(), 65536);
+    /// assert_eq!(writer.write_buffer_limits(), (65536, 16384));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn new() -> Self {
         Self { limit: LIMIT, marks: Marks::default(), local: None, delay: Some(DELAY), interleave: 1 }
     }
@@ -148,7 +182,17 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`OpenOptions`].
+    /// ```
+    /// use epicycle::{net::UnixStream, streams::OpenOptions};
+    ///
+    /// # epicycle::run(async {
+    /// let (socket, peer) = UnixStream::pair()?;
+    /// let (mut reader, _writer) = OpenOptions::new().limit(4).split(socket);
+    /// peer.try_write(b"too long\n")?;
+    /// assert!(reader.readline().await.is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn limit(mut self, bytes: usize) -> Self {
         assert!(bytes > 0, "a StreamReader's limit must be at least one byte");
@@ -203,7 +247,19 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`OpenOptions`].
+    /// ```
+    /// # use epicycle::streams::{self, OpenOptions};
+    /// # epicycle::run(async {
+    /// # let server = streams::start_server(async |_, _| (), "127.0.0.1:0").await?;
+    /// # let here = server.local_addrs()[0];
+    /// # let closed = streams::ServerOptions::new().start_serving(false).start(async |_, _| (), "127.0.0.1:0").await?;
+    /// # let nobody = closed.local_addrs()[0];
+    /// // The first address refuses, so the second one is tried; at once, for a refusal is an answer.
+    /// let (_reader, writer) = OpenOptions::new().happy_eyeballs_delay(None).open([nobody, here]).await?;
+    /// assert_eq!(writer.peer_addr()?, here);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn happy_eyeballs_delay(mut self, delay: Option<Duration>) -> Self {
         self.delay = delay;
         self
@@ -234,7 +290,19 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`OpenOptions`].
+    /// ```
+    /// use epicycle::streams::{OpenOptions, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |_, writer| writer.write(b"welcome\n"), "127.0.0.1:0").await?;
+    /// let options = OpenOptions::new().limit(1024);
+    /// for _ in 0..2 {
+    ///     let (mut reader, _writer) = options.open(server.local_addrs()[0]).await?;
+    ///     assert_eq!(reader.readline().await?, b"welcome\n");
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -259,7 +327,17 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`start_unix_server`](super::start_unix_server).
+    /// ```
+    /// use epicycle::streams::{OpenOptions, start_unix_server};
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-open-unix-{}", std::process::id()));
+    /// let _server = start_unix_server(async |_, writer| writer.write(b"welcome\n"), &path).await?;
+    /// let (mut reader, _writer) = OpenOptions::new().limit(1024).open_unix(&path).await?;
+    /// assert_eq!(reader.readline().await?, b"welcome\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -276,7 +354,16 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
-    /// See [`write_buffer_limits`](Self::write_buffer_limits).
+    /// ```
+    /// use epicycle::{net::UnixStream, streams::OpenOptions};
+    ///
+    /// # epicycle::run(async {
+    /// let (socket, _peer) = UnixStream::pair()?;
+    /// let (reader, _writer) = OpenOptions::new().limit(1 << 20).split(socket);
+    /// assert_eq!(reader.limit(), 1 << 20);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn split(&self, socket: impl Into<Socket>) -> (StreamReader, StreamWriter) {
         self.pair(socket.into())

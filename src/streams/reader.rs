@@ -75,7 +75,17 @@ impl<R> StreamReader<R> {
     ///
     /// # Examples
     ///
-    /// See [`StreamReader`].
+    /// ```
+    /// use epicycle::{net::UnixStream, streams::StreamReader};
+    ///
+    /// # epicycle::run(async {
+    /// let (socket, peer) = UnixStream::pair()?;
+    /// let mut reader = StreamReader::new(socket);
+    /// peer.try_write(b"one\ntwo\n")?;
+    /// assert_eq!(reader.readline().await?, b"one\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn new(source: R) -> Self {
         Self::with_limit(LIMIT, source)
     }
@@ -119,7 +129,18 @@ impl<R> StreamReader<R> {
     ///
     /// # Examples
     ///
-    /// See [`StreamReader`].
+    /// ```
+    /// use epicycle::streams::StreamReader;
+    ///
+    /// # epicycle::run(async {
+    /// let mut reader = StreamReader::new(&b"all"[..]);
+    /// assert_eq!(reader.readexactly(3).await?, b"all");
+    /// assert!(!reader.at_eof()); // the end has not been seen yet
+    /// assert_eq!(reader.read(1).await?, b"");
+    /// assert!(reader.at_eof());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn at_eof(&self) -> bool {
         self.ended && self.buffer.is_empty()
     }
@@ -245,7 +266,19 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// # Examples
     ///
-    /// See [`StreamReader`] and [`IncompleteReadError`].
+    /// ```
+    /// use epicycle::streams::{ReadError, StreamReader};
+    ///
+    /// # epicycle::run(async {
+    /// let mut reader = StreamReader::new(&b"\x00\x03abc!"[..]);
+    /// let header = reader.readexactly(2).await?;
+    /// let length = u16::from_be_bytes([header[0], header[1]]);
+    /// assert_eq!(reader.readexactly(length.into()).await?, b"abc");
+    /// let Err(ReadError::Incomplete(error)) = reader.readexactly(2).await else { panic!() };
+    /// assert_eq!(error.partial, b"!");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -275,7 +308,17 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// # Examples
     ///
-    /// See [`Separators`].
+    /// ```
+    /// use epicycle::streams::StreamReader;
+    ///
+    /// # epicycle::run(async {
+    /// let mut reader = StreamReader::new(&b"one, two; three"[..]);
+    /// assert_eq!(reader.readuntil(", ").await?, b"one, ");
+    /// assert_eq!(reader.readuntil([".", ";"]).await?, b"two;");
+    /// assert!(reader.readuntil(b';').await.is_err()); // the end came first
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -327,7 +370,22 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// # Examples
     ///
-    /// See [`Lines`].
+    /// ```
+    /// use epicycle::streams::StreamReader;
+    ///
+    /// # epicycle::run(async {
+    /// let mut reader = StreamReader::new(&b"a: 1\nb: 2\n\nbody"[..]);
+    /// let mut lines = reader.each_line();
+    /// let mut headers = 0;
+    /// while let Some(line) = lines.next().await
+    ///     && line? != b"\n"
+    /// {
+    ///     headers += 1;
+    /// }
+    /// assert_eq!((headers, reader.read_to_end().await?), (2, b"body".to_vec()));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn each_line(&mut self) -> Lines<'_, R> {
         Lines::new(self)
     }

@@ -33,7 +33,7 @@ const BACKLOG: i32 = 1024;
 ///
 /// # Errors
 ///
-/// Those of looking up the name and of binding. An address of a name that this machine does not have is passed over if
+/// Those of looking up the name and of binding and listening. An address of a name that this machine does not have is passed over if
 /// there are others.
 ///
 /// # Panics
@@ -64,6 +64,10 @@ const BACKLOG: i32 = 1024;
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
+///
+/// # Cancel safety
+///
+/// Dropping the future before it completes starts no server.
 pub async fn start_server<H, F>(handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -79,7 +83,7 @@ where
 ///
 /// # Errors
 ///
-/// Those of binding: `AddrInUse` if there is a file that is no socket.
+/// Those of binding and listening: `AddrInUse` if there is a file that is no socket.
 ///
 /// # Panics
 ///
@@ -100,6 +104,10 @@ where
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
+///
+/// # Cancel safety
+///
+/// Dropping the future before it completes starts no server.
 pub async fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -147,7 +155,19 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions::start_serving`].
+    /// ```
+    /// use epicycle::streams::ServerOptions;
+    ///
+    /// # epicycle::run(async {
+    /// let server = ServerOptions::new().start_serving(false).start(async |_, _| (), "127.0.0.1:0").await?;
+    /// assert!(!server.is_serving());
+    /// server.start_serving()?;
+    /// assert!(server.is_serving());
+    /// server.close();
+    /// assert!(server.start_serving().is_err()); // a closed one stays closed
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn start_serving(&self) -> io::Result<()> {
         self.service.start()
     }
@@ -188,7 +208,17 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`Server`].
+    /// ```
+    /// use epicycle::streams::{open_connection, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |_, _| (), "127.0.0.1:0").await?;
+    /// server.close();
+    /// server.wait_closed().await;
+    /// assert!(open_connection(server.local_addrs()[0]).await.is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn close(&self) {
         self.service.close();
     }
@@ -197,7 +227,23 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`Server`].
+    /// ```
+    /// use epicycle::streams::{StreamReader, StreamWriter, open_connection, start_server};
+    ///
+    /// async fn session(mut reader: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+    ///     writer.write(b"welcome\n")?;
+    ///     reader.read(1).await.map(drop)
+    /// }
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(session, "127.0.0.1:0").await?;
+    /// let (mut reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(reader.readline().await?, b"welcome\n");
+    /// server.close_clients();
+    /// assert!(reader.read(1).await?.is_empty()); // the end
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn close_clients(&self) {
         self.service.clients().iter().for_each(|client| client.close());
     }
@@ -228,7 +274,20 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`Server`].
+    /// ```
+    /// use epicycle::streams::{open_connection, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |mut reader, _writer| drop(reader.read(1).await), "127.0.0.1:0").await?;
+    /// let (mut reader, writer) = open_connection(server.local_addrs()[0]).await?;
+    /// # while server.client_count() == 0 { epicycle::yield_now().await }
+    /// server.close();
+    /// writer.close(); // the client leaves by itself
+    /// server.wait_closed().await;
+    /// assert_eq!(server.client_count(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -241,7 +300,15 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`Server`].
+    /// ```
+    /// # epicycle::run(async {
+    /// let server = epicycle::streams::start_server(async |_, _| (), "127.0.0.1:0").await?;
+    /// assert!(server.is_serving());
+    /// server.close();
+    /// assert!(!server.is_serving());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_serving(&self) -> bool {
         self.service.is_serving()
     }
@@ -250,7 +317,18 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`Server`].
+    /// ```
+    /// use epicycle::streams::{open_connection, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |mut reader, _writer| drop(reader.read(1).await), "127.0.0.1:0").await?;
+    /// assert_eq!(server.client_count(), 0);
+    /// let (_reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// # while server.client_count() == 0 { epicycle::yield_now().await }
+    /// assert_eq!(server.client_count(), 1); // once it has been accepted
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn client_count(&self) -> usize {
         self.service.client_count()
     }
@@ -261,7 +339,13 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// See [`open_connection`](super::open_connection).
+    /// ```
+    /// # epicycle::run(async {
+    /// let server = epicycle::streams::start_server(async |_, _| (), "localhost:0").await?;
+    /// assert!(server.local_addrs().iter().all(|addr| addr.ip().is_loopback() && addr.port() != 0));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
@@ -342,7 +426,17 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions`].
+    /// ```
+    /// use epicycle::streams::ServerOptions;
+    ///
+    /// # epicycle::run(async {
+    /// let options = ServerOptions::new();
+    /// let one = options.start(async |_, _| (), "127.0.0.1:0").await?;
+    /// let two = options.start(async |_, _| (), "127.0.0.1:0").await?; // as often as one likes
+    /// assert_ne!(one.local_addrs(), two.local_addrs());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn new() -> Self {
         Self {
             limit: LIMIT,
@@ -362,7 +456,20 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions`].
+    /// ```
+    /// use epicycle::streams::{ServerOptions, StreamReader, StreamWriter, open_connection};
+    ///
+    /// async fn tell(reader: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+    ///     writer.write(reader.limit().to_string().as_bytes())
+    /// }
+    ///
+    /// # epicycle::run(async {
+    /// let server = ServerOptions::new().limit(1024).start(tell, "127.0.0.1:0").await?;
+    /// let (mut reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(reader.read_to_end().await?, b"1024");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn limit(mut self, bytes: usize) -> Self {
         assert!(bytes > 0, "a StreamReader's limit must be at least one byte");
@@ -391,7 +498,15 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions`].
+    /// ```
+    /// use epicycle::streams::{ServerOptions, open_connection};
+    ///
+    /// # epicycle::run(async {
+    /// let server = ServerOptions::new().backlog(8).start(async |_, _| (), "127.0.0.1:0").await?;
+    /// open_connection(server.local_addrs()[0]).await?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections.min(i32::MAX as u32) as i32;
         self
@@ -419,7 +534,18 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions`].
+    /// ```
+    /// use epicycle::streams::{ServerOptions, open_connection};
+    ///
+    /// # epicycle::run(async {
+    /// let options = ServerOptions::new().per_loop(true);
+    /// let server = options.start(async |_, writer| writer.write(b"welcome"), "127.0.0.1:0").await?;
+    /// assert_eq!(server.local_addrs().len(), 1); // one address, however many sockets
+    /// let (mut reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(reader.readexactly(7).await?, b"welcome");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn per_loop(mut self, per_loop: bool) -> Self {
         self.per_loop = per_loop;
         self
@@ -458,7 +584,21 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`ServerOptions`].
+    /// ```
+    /// use epicycle::streams::{ServerOptions, open_connection};
+    ///
+    /// # epicycle::run(async {
+    /// let options = ServerOptions::new().write_buffer_limits(1 << 20, 1 << 18);
+    /// let server = options.start(async |_, writer| writer.write(b"welcome"), "127.0.0.1:0").await?;
+    /// let (mut reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(reader.readexactly(7).await?, b"welcome");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it completes starts no server.
     pub async fn start<H, F>(&self, handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -482,7 +622,23 @@ impl ServerOptions {
     ///
     /// # Examples
     ///
-    /// See [`start_unix_server`].
+    /// ```
+    /// use epicycle::streams::{ServerOptions, open_unix_connection};
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-start-unix-{}", std::process::id()));
+    /// let options = ServerOptions::new().backlog(8);
+    /// let server = options.start_unix(async |_, writer| writer.write(b"welcome"), &path).await?;
+    /// assert_eq!(server.path(), Some(&*path));
+    /// let (mut reader, _writer) = open_unix_connection(&path).await?;
+    /// assert_eq!(reader.readexactly(7).await?, b"welcome");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it completes starts no server.
     pub async fn start_unix<H, F>(&self, handler: H, path: impl AsRef<Path>) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,

@@ -18,7 +18,20 @@ use crate::net::{TcpStream, UnixStream};
 ///
 /// # Examples
 ///
-/// See [`StreamWriter::reunite`](super::StreamWriter::reunite).
+/// ```
+/// use epicycle::io::AsyncWriteExt;
+/// use epicycle::net::UnixStream;
+/// use epicycle::streams::{self, Socket};
+///
+/// # epicycle::run(async {
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let mut socket = Socket::from(ours);
+/// socket.write_all(b"hello\n").await?; // by itself, it is written to as any socket
+/// let (mut reader, _writer) = streams::split(theirs);
+/// assert_eq!(reader.readline().await?, b"hello\n");
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Socket {

@@ -93,7 +93,19 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`StreamWriter`].
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # epicycle::run(async {
+    /// # let (ours, theirs) = UnixStream::pair()?;
+    /// # let ((_, writer), (mut reader, _)) = (streams::split(ours), streams::split(theirs));
+    /// writer.write(b"one, ")?; // nothing to await
+    /// writer.write(b"two\n")?;
+    /// assert_eq!(reader.readline().await?, b"one, two\n");
+    /// writer.close();
+    /// assert_eq!(writer.write(b"three").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn write(&self, data: &[u8]) -> io::Result<()> {
         self.connection().write(data)
     }
@@ -132,7 +144,24 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`StreamWriter`].
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # epicycle::run(async {
+    /// # let (ours, theirs) = UnixStream::pair()?;
+    /// # let ((_, writer), (mut reader, _)) = (streams::split(ours), streams::split(theirs));
+    /// let producer = epicycle::spawn(async move {
+    ///     for _ in 0..64 {
+    ///         writer.write(&[0; 16384])?;
+    ///         writer.drain().await?; // so there are never more than 64 KiB and one piece in memory
+    ///         assert!(writer.write_buffer_size() <= 65536);
+    ///     }
+    ///     Ok::<(), std::io::Error>(())
+    /// });
+    /// assert_eq!(reader.read_to_end().await?.len(), 64 * 16384);
+    /// producer.await.unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -176,7 +205,18 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`StreamWriter`].
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # epicycle::run(async {
+    /// # let (ours, theirs) = UnixStream::pair()?;
+    /// # let ((mut answers, writer), (mut reader, _theirs)) = (streams::split(ours), streams::split(theirs));
+    /// writer.write(b"bye")?;
+    /// writer.close();
+    /// assert_eq!(reader.read_to_end().await?, b"bye");
+    /// assert!(answers.read(1).await?.is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn close(&self) {
         self.connection().close();
     }
@@ -212,7 +252,20 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`StreamWriter`].
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # use std::time::Duration;
+    /// # epicycle::run(async {
+    /// # let (ours, _theirs) = UnixStream::pair()?;
+    /// # let (_, writer) = streams::split(ours);
+    /// writer.write(&vec![0; 4 << 20])?; // and nobody reads
+    /// writer.close();
+    /// assert!(epicycle::timeout(Duration::from_millis(5), writer.wait_closed()).await.is_err());
+    /// writer.abort();
+    /// writer.wait_closed().await?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -225,7 +278,17 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`abort`](Self::abort).
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # epicycle::run(async {
+    /// # let (ours, _theirs) = UnixStream::pair()?;
+    /// # let (_, writer) = streams::split(ours);
+    /// assert!(!writer.is_closing());
+    /// writer.close();
+    /// assert!(writer.is_closing());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn is_closing(&self) -> bool {
         self.connection().is_closing()
     }
@@ -252,7 +315,17 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`set_write_buffer_limits`](Self::set_write_buffer_limits).
+    /// ```
+    /// # use epicycle::{net::UnixStream, streams};
+    /// # epicycle::run(async {
+    /// # let (ours, _theirs) = UnixStream::pair()?;
+    /// # let (_, writer) = streams::split(ours);
+    /// assert_eq!(writer.write_buffer_limits(), (65536, 16384));
+    /// writer.set_write_buffer_limits(4096, 0);
+    /// assert_eq!(writer.write_buffer_limits(), (4096, 0));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn write_buffer_limits(&self) -> (usize, usize) {
         let Marks { high, low } = self.connection().marks();
         (high, low)
@@ -290,7 +363,20 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`open_connection`](super::open_connection).
+    /// ```
+    /// use epicycle::streams::{self, open_connection, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |_, _| (), "127.0.0.1:0").await?;
+    /// let (_reader, writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(writer.peer_addr()?, server.local_addrs()[0]);
+    ///
+    /// # use epicycle::net::UnixStream;
+    /// let (_reader, writer) = streams::split(UnixStream::pair()?.0);
+    /// assert_eq!(writer.peer_addr().unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self.socket() {
             Socket::Tcp(_) => self.connection().peer().ok_or_else(|| io::ErrorKind::NotConnected.into()),
@@ -306,7 +392,21 @@ impl StreamWriter {
     ///
     /// # Examples
     ///
-    /// See [`open_connection`](super::open_connection).
+    /// ```
+    /// use epicycle::streams::{StreamReader, StreamWriter, open_connection, start_server};
+    ///
+    /// async fn tell(_: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+    ///     writer.write(writer.peer_addr()?.to_string().as_bytes())
+    /// }
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(tell, "127.0.0.1:0").await?;
+    /// let (mut reader, writer) = open_connection(server.local_addrs()[0]).await?;
+    /// let seen = reader.read_to_end().await?; // by the other end
+    /// assert_eq!(seen, writer.local_addr()?.to_string().as_bytes());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self.socket() {
             Socket::Tcp(stream) => stream.local_addr(),

@@ -253,6 +253,7 @@ impl Semaphore {
     ///
     /// [`OverReleaseError`] if a [bounded](Self::bounded) semaphore would have more than its bound, free and held ones together;
     /// then nothing is added. (asyncio counts the free ones only and raises a `ValueError`.)
+    /// Any semaphore's bound is [`usize::MAX`].
     ///
     /// ```
     /// use epicycle::sync::Semaphore;

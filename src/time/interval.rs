@@ -141,7 +141,11 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Waits for the next tick and returns the instant it was due.
+    /// Waits for the next tick and returns the instant it was due, which may be earlier than now.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait, and neither the making of the interval nor this is within a runtime.
     ///
     /// # Examples
     ///
@@ -163,6 +167,10 @@ impl Interval {
     }
 
     /// [`tick`](Self::tick) for use inside of a `poll` function. Only the task of the latest call is woken.
+    ///
+    /// # Panics
+    ///
+    /// As [`tick`](Self::tick).
     ///
     /// # Examples
     ///

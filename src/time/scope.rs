@@ -45,6 +45,11 @@ use crate::primitive::Mutex;
 /// });
 /// ```
 ///
+/// # Panics
+///
+/// Not here, but where it is polled: if it has to wait and that is not within a runtime; and if it is polled again after the
+/// limit was reached.
+///
 /// # Cancel safety
 ///
 /// That of the body: it is dropped along with the scope, and when the deadline is reached.
@@ -57,6 +62,26 @@ pub fn timeout_scope<F: Future>(limit: Duration, body: impl FnOnce(TimeoutScope)
 }
 
 /// The limit of a [`timeout_scope`]: asyncio's `Timeout`. Clones are the same limit.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use epicycle::time::{TimeoutScope, sleep, timeout_scope};
+///
+/// /// Does without a limit while the long part goes on.
+/// async fn work(scope: TimeoutScope) {
+///     let when = scope.when();
+///     scope.reschedule(None);
+///     sleep(Duration::from_millis(5)).await;
+///     scope.reschedule(when);
+/// }
+///
+/// # epicycle::run(async {
+/// let limited = timeout_scope(Duration::from_millis(1), work);
+/// assert!(limited.await.is_ok());
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct TimeoutScope {
     state: Arc<Mutex<State>>,
@@ -81,12 +106,31 @@ enum Phase {
 }
 
 impl TimeoutScope {
-    /// The deadline; none if there is no limit at present.
+    /// The deadline; none if there is no limit at present. asyncio's `Timeout.when()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use epicycle::time::timeout_scope;
+    ///
+    /// # epicycle::run(async {
+    /// let limited = timeout_scope(Duration::from_secs(1), |_scope| async {});
+    /// let scope = limited.scope().clone();
+    /// assert!(scope.when().unwrap() > Instant::now());
+    /// scope.reschedule(None);
+    /// assert_eq!(scope.when(), None);
+    /// # limited.await.unwrap();
+    /// # });
+    /// ```
     pub fn when(&self) -> Option<Instant> {
         self.state.lock().deadline
     }
 
-    /// Moves the deadline: true. It may lie in the past; `None` means no limit. False: the scope has ended.
+    /// Moves the deadline: true. It may lie in the past; `None` means no limit. False: the scope has ended. asyncio's
+    /// `Timeout.reschedule()`, which raises a `RuntimeError` then.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
@@ -116,8 +160,24 @@ impl TimeoutScope {
         true
     }
 
-    /// Whether the deadline was reached before the scope ended. A body that was ready at the same time keeps its value, and this is true
+    /// Whether the deadline was reached before the scope ended. asyncio's `Timeout.expired()`. A body that was ready at the same time keeps its value, and this is true
     /// all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::pending;
+    /// use std::time::Duration;
+    /// use epicycle::time::timeout_scope;
+    ///
+    /// # epicycle::run(async {
+    /// let limited = timeout_scope(Duration::from_millis(1), |_scope| pending::<()>());
+    /// let scope = limited.scope().clone();
+    /// assert!(!scope.expired());
+    /// assert!(limited.await.is_err());
+    /// assert!(scope.expired());
+    /// # });
+    /// ```
     pub fn expired(&self) -> bool {
         self.state.lock().phase == Phase::Expired
     }
@@ -161,6 +221,25 @@ impl fmt::Debug for TimeoutScope {
 
 pin_project! {
     /// The future of [`timeout_scope`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use epicycle::time::{ScopedTimeout, TimeoutError, timeout_scope};
+    ///
+    /// /// Whoever it gets may not take longer than a millisecond, whatever was agreed on before.
+    /// async fn hurry<F: Future>(limited: ScopedTimeout<F>) -> Result<F::Output, TimeoutError> {
+    ///     let soon = std::time::Instant::now() + Duration::from_millis(1);
+    ///     limited.scope().reschedule(Some(soon));
+    ///     limited.await
+    /// }
+    ///
+    /// # epicycle::run(async {
+    /// let limited = timeout_scope(Duration::from_secs(60), |_scope| std::future::pending::<()>());
+    /// assert!(hurry(limited).await.is_err());
+    /// # });
+    /// ```
     #[must_use = "futures do nothing unless awaited"]
     pub struct ScopedTimeout<F> {
         #[pin]
@@ -180,6 +259,21 @@ pin_project! {
 
 impl<F> ScopedTimeout<F> {
     /// Its limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use epicycle::time::timeout_scope;
+    ///
+    /// # epicycle::run(async {
+    /// let limited = timeout_scope(Duration::from_secs(60), |_scope| std::future::pending::<()>());
+    /// let scope = limited.scope().clone();
+    /// let task = epicycle::spawn(limited);
+    /// scope.reschedule(Some(std::time::Instant::now())); // from outside: that is enough
+    /// assert!(task.await.unwrap().is_err());
+    /// # });
+    /// ```
     pub fn scope(&self) -> &TimeoutScope {
         &self.scope
     }

@@ -45,6 +45,10 @@ use crate::task::{JoinError, Task};
 /// });
 /// ```
 ///
+/// # Panics
+///
+/// Not here, but where it is polled, if it has to wait and that is not within a runtime.
+///
 /// # Cancel safety
 ///
 /// That of `future`: it is dropped along with the timeout, and when the limit is reached.
@@ -75,6 +79,14 @@ pub fn timeout<F: IntoFuture>(limit: Duration, future: F) -> Timeout<F::IntoFutu
 ///     assert!(Instant::now() >= deadline);
 /// });
 /// ```
+///
+/// # Panics
+///
+/// As [`timeout`].
+///
+/// # Cancel safety
+///
+/// As [`timeout`].
 pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
     Timeout { future: future.into_future(), alarm: Alarm::new(deadline) }
 }
@@ -211,6 +223,10 @@ impl<F> fmt::Debug for Timeout<F> {
 /// });
 /// ```
 ///
+/// # Panics
+///
+/// As [`timeout`].
+///
 /// # Cancel safety
 ///
 /// Dropping the future cancels the task, without waiting for its end.
@@ -231,7 +247,7 @@ pub async fn wait_for<T>(task: Task<T>, limit: Duration) -> Result<Result<T, Joi
     }
 }
 
-/// The limit of a [`timeout`], [`timeout_at`] or [`wait_for`] was reached.
+/// The limit of a [`timeout`], [`timeout_at`], [`timeout_scope`](super::timeout_scope) or [`wait_for`] was reached.
 ///
 /// asyncio's `TimeoutError`, Tokio's `Elapsed`. Converts into an [`io::Error`] of the kind `TimedOut`.
 ///

@@ -71,6 +71,10 @@ impl TcpListener {
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future binds nothing.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         Self::builder().bind(addr).await
     }
@@ -79,7 +83,17 @@ impl TcpListener {
     ///
     /// # Examples
     ///
-    /// See [`TcpListenerBuilder`].
+    /// ```
+    /// use epicycle::net::TcpListener;
+    ///
+    /// # epicycle::run(async {
+    /// let options = TcpListener::builder().backlog(16);
+    /// let one = options.clone().bind("127.0.0.1:0").await?;
+    /// let two = options.bind("127.0.0.1:0").await?;
+    /// assert_ne!(one.local_addr()?, two.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn builder() -> TcpListenerBuilder {
         TcpListenerBuilder { backlog: BACKLOG, reuse_port: false, only_v6: None }
     }
@@ -104,12 +118,24 @@ impl TcpListener {
     ///
     /// # Examples
     ///
-    /// See [`PerLoopListeners`].
+    /// ```
+    /// use epicycle::{RuntimeHandle, net::TcpListener};
+    ///
+    /// # epicycle::run(async {
+    /// let parts = TcpListener::bind_per_loop("127.0.0.1:0").await?;
+    /// assert_eq!(parts.into_iter().count(), RuntimeHandle::current().loops().len());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future binds nothing.
     pub async fn bind_per_loop(addr: impl ToSocketAddrs) -> io::Result<PerLoopListeners> {
         Self::builder().bind_per_loop(addr).await
     }
 
-    /// Waits for a connection and returns it with the peer's address.
+    /// Waits for a connection and returns it with the peer's address. asyncio's `loop.sock_accept`.
     ///
     /// A connection that was aborted while it waited is passed over. When the process or the system is out of
     /// descriptors or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), that is reported to the runtime's exception
@@ -148,6 +174,10 @@ impl TcpListener {
     /// [`accept`](Self::accept) for use inside of a `poll` function. Of several tasks only the last one is woken.
     ///
     /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Panics
     ///
     /// As [`accept`](Self::accept).
     ///
@@ -196,7 +226,13 @@ impl TcpListener {
     ///
     /// # Examples
     ///
-    /// See [`set_ttl`](Self::set_ttl).
+    /// ```
+    /// # epicycle::run(async {
+    /// let listener = epicycle::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// assert!(listener.ttl()? > 0); // 64, as a rule
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn ttl(&self) -> io::Result<u32> {
         self.io().get_ref().ttl()
     }
@@ -269,7 +305,17 @@ impl TcpListenerBuilder {
     ///
     /// # Examples
     ///
-    /// See [`TcpListenerBuilder`].
+    /// ```
+    /// use epicycle::net::{TcpListener, TcpStream};
+    ///
+    /// # epicycle::run(async {
+    /// let listener = TcpListener::builder().backlog(1).bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?; // has not been accepted, and waits there
+    /// let (_, peer) = listener.accept().await?;
+    /// assert_eq!(peer, client.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections.min(i32::MAX as u32) as i32;
         self
@@ -279,7 +325,16 @@ impl TcpListenerBuilder {
     ///
     /// # Examples
     ///
-    /// See [`TcpListenerBuilder`].
+    /// ```
+    /// use epicycle::net::TcpListener;
+    ///
+    /// # epicycle::run(async {
+    /// let one = TcpListener::builder().reuse_port(true).bind("127.0.0.1:0").await?;
+    /// let two = TcpListener::builder().reuse_port(true).bind(one.local_addr()?).await?;
+    /// assert_eq!(one.local_addr()?, two.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
         self
@@ -315,7 +370,20 @@ impl TcpListenerBuilder {
     ///
     /// # Examples
     ///
-    /// See [`TcpListenerBuilder`].
+    /// ```
+    /// use epicycle::net::TcpListener;
+    ///
+    /// # epicycle::run(async {
+    /// let listener = TcpListener::builder().bind("127.0.0.1:0").await?;
+    /// let again = TcpListener::builder().bind(listener.local_addr()?).await;
+    /// assert_eq!(again.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future binds nothing.
     pub async fn bind(self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         first_to_succeed(addr, |addr| ready(self.bound(addr).and_then(|socket| self.listen(socket)))).await
     }

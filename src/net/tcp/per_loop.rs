@@ -105,7 +105,18 @@ impl IntoIterator for PerLoopListeners {
 ///
 /// # Examples
 ///
-/// See [`PerLoopListeners`].
+/// ```
+/// use epicycle::net::{ListenerPart, TcpListener};
+///
+/// # epicycle::run(async {
+/// let parts = TcpListener::bind_per_loop("127.0.0.1:0").await?;
+/// let addr = parts.local_addr();
+/// let part: ListenerPart = parts.into_iter().next().unwrap();
+/// let task = epicycle::spawn(async move { part.listen() }); // on whichever loop runs the task
+/// assert_eq!(task.await.unwrap()?.local_addr()?, addr);
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct ListenerPart {
     socket: Socket,

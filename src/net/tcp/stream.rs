@@ -55,7 +55,10 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to `addr`, or to the first of its addresses that accepts.
+    /// Connects to `addr`, or to the first of its addresses that accepts; they are tried one after the other. asyncio's
+    /// `loop.sock_connect`.
+    ///
+    /// To try them side by side there is [`streams::open_connection`](crate::streams::open_connection()).
     ///
     /// # Errors
     ///
@@ -185,7 +188,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// Those of reading; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
@@ -214,7 +217,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of reading.
+    /// As [`peek`](Self::peek).
     ///
     /// # Examples
     ///
@@ -267,7 +270,15 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_nodelay`](Self::set_nodelay).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(!stream.nodelay()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn nodelay(&self) -> io::Result<bool> {
         self.io.get_ref().nodelay()
     }
@@ -302,7 +313,15 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_ttl`](Self::set_ttl).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(stream.ttl()? > 0); // 64, as a rule
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
@@ -337,12 +356,21 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_linger`](Self::set_linger).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert_eq!(stream.linger()?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn linger(&self) -> io::Result<Option<Duration>> {
         SockRef::from(self).linger()
     }
 
-    /// Sets how long closing goes on sending (`SO_LINGER`), in whole seconds. Zero resets the connection when closed.
+    /// Sets how long closing goes on sending (`SO_LINGER`), in whole seconds: the rest is cut off. Zero resets the
+    /// connection when closed, and so does what is less than a second.
     ///
     /// With any other duration *dropping the stream blocks its thread* while data is unsent; prefer `None` or zero.
     ///
@@ -374,7 +402,15 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_keepalive`](Self::set_keepalive).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(!stream.keepalive()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn keepalive(&self) -> io::Result<bool> {
         SockRef::from(self).keepalive()
     }
@@ -384,7 +420,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of the operating system.
+    /// Those of the operating system, which refuses less than a second (`InvalidInput`).
     ///
     /// # Examples
     ///
@@ -413,7 +449,15 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_send_buffer_size`](Self::set_send_buffer_size).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(stream.recv_buffer_size()? >= 1024);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn recv_buffer_size(&self) -> io::Result<usize> {
         SockRef::from(self).recv_buffer_size()
     }
@@ -426,7 +470,16 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_send_buffer_size`](Self::set_send_buffer_size).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// stream.set_recv_buffer_size(1 << 16)?;
+    /// assert!(stream.recv_buffer_size()? >= 1 << 16);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
         SockRef::from(self).set_recv_buffer_size(bytes)
     }
@@ -439,7 +492,15 @@ impl TcpStream {
     ///
     /// # Examples
     ///
-    /// See [`set_send_buffer_size`](Self::set_send_buffer_size).
+    /// ```
+    /// # use epicycle::net::{TcpListener, TcpStream};
+    /// # epicycle::run(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let stream = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(stream.send_buffer_size()? >= 1024);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn send_buffer_size(&self) -> io::Result<usize> {
         SockRef::from(self).send_buffer_size()
     }

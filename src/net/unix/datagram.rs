@@ -15,6 +15,8 @@ use crate::net::{Async, Interest, Ready, socket_methods, writable_method};
 ///
 /// All methods take `&self`: any number of tasks may send and receive at once. Datagrams arrive in order and are not lost.
 ///
+/// Dropping it does not remove the file it is bound to.
+///
 /// The counterpart of `tokio::net::UnixDatagram`.
 ///
 /// # Examples
@@ -78,7 +80,15 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`bind`](Self::bind).
+    /// ```
+    /// use epicycle::net::UnixDatagram;
+    ///
+    /// # epicycle::run(async {
+    /// let socket = UnixDatagram::unbound()?;
+    /// assert!(socket.local_addr()?.is_unnamed());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn unbound() -> io::Result<Self> {
         Ok(Self { io: Async::new(net::UnixDatagram::unbound()?)? })
@@ -96,14 +106,24 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`UnixDatagram`].
+    /// ```
+    /// use epicycle::net::UnixDatagram;
+    ///
+    /// # epicycle::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// a.send(b"ping").await?;
+    /// b.send(b"pong!").await?;
+    /// assert_eq!((a.recv(&mut [0; 8]).await?, b.recv(&mut [0; 8]).await?), (5, 4));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = net::UnixDatagram::pair()?;
         Ok((Self { io: Async::new(a)? }, Self { io: Async::new(b)? }))
     }
 
-    /// Sets the peer for [`send`](Self::send).
+    /// Sets the peer for [`send`](Self::send), and the only one that is received from.
     ///
     /// # Errors
     ///
@@ -137,7 +157,17 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`connect`](Self::connect).
+    /// ```
+    /// use epicycle::net::UnixDatagram;
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-local-{}", std::process::id()));
+    /// let socket = UnixDatagram::bind(&path)?;
+    /// assert_eq!(socket.local_addr()?.as_pathname(), Some(&*path));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().local_addr()
     }
@@ -150,7 +180,17 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`connect`](Self::connect).
+    /// ```
+    /// use epicycle::net::UnixDatagram;
+    ///
+    /// # epicycle::run(async {
+    /// let (socket, _peer) = UnixDatagram::pair()?;
+    /// assert!(socket.peer_addr()?.is_unnamed());
+    /// let alone = UnixDatagram::unbound()?;
+    /// assert_eq!(alone.peer_addr().unwrap_err().kind(), std::io::ErrorKind::NotConnected);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().peer_addr()
     }
@@ -159,11 +199,20 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Those of sending.
+    /// Those of sending; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`UnixDatagram`].
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// assert_eq!(a.send(b"ping").await?, 4);
+    /// drop(b);
+    /// assert!(a.send(b"ping").await.is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -176,11 +225,21 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`UnixDatagram`].
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// a.send(b"too long").await?;
+    /// let mut buf = [0; 3];
+    /// assert_eq!(b.recv(&mut buf).await?, 3);
+    /// assert_eq!(&buf, b"too"); // and the rest is gone
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -189,15 +248,25 @@ impl UnixDatagram {
         self.io.read_with(|io| io.recv(buf)).await
     }
 
-    /// Sends a datagram to the socket at `path`; returns its length.
+    /// Sends a datagram to the socket at `path`; returns its length. Waits while the peer's queue is full.
     ///
     /// # Errors
     ///
-    /// Those of sending.
+    /// Those of sending; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`bind`](Self::bind).
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-send-to-{}", std::process::id()));
+    /// let server = UnixDatagram::bind(&path)?;
+    /// assert_eq!(UnixDatagram::unbound()?.send_to(b"ping", &path).await?, 4);
+    /// assert_eq!(server.recv(&mut [0; 8]).await?, 4);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -210,11 +279,22 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Those of receiving.
+    /// Those of receiving; and when the runtime has been shut down.
     ///
     /// # Examples
     ///
-    /// See [`bind`](Self::bind).
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-recv-from-{}", std::process::id()));
+    /// let named = UnixDatagram::bind(&path)?;
+    /// named.send_to(b"to myself", &path).await?;
+    /// let (len, sender) = named.recv_from(&mut [0; 16]).await?;
+    /// assert_eq!((len, sender.as_pathname()), (9, Some(&*path)));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -223,7 +303,7 @@ impl UnixDatagram {
         self.io.read_with(|io| io.recv_from(buf)).await
     }
 
-    /// Sends to the connected peer, now.
+    /// Sends to the connected peer, now; returns the length.
     ///
     /// # Errors
     ///
@@ -244,7 +324,7 @@ impl UnixDatagram {
         self.io.try_io(Interest::WRITABLE, |io| io.send(buf))
     }
 
-    /// Receives, now.
+    /// Receives, now; returns the length. What does not fit into the buffer is cut off.
     ///
     /// # Errors
     ///
@@ -252,12 +332,21 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`try_send`](Self::try_send).
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// assert_eq!(b.try_recv(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    /// a.send(b"ping").await?;
+    /// assert_eq!(b.try_recv(&mut [0; 8])?, 4);
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.try_io(Interest::READABLE, |io| io.recv(buf))
     }
 
-    /// Sends to the socket at `path`, now.
+    /// Sends to the socket at `path`, now; returns the length.
     ///
     /// # Errors
     ///
@@ -280,7 +369,7 @@ impl UnixDatagram {
         self.io.try_io(Interest::WRITABLE, |io| io.send_to(buf, path))
     }
 
-    /// Receives, now; with the sender.
+    /// Receives, now; returns the length and the sender. What does not fit into the buffer is cut off.
     ///
     /// # Errors
     ///
@@ -288,7 +377,16 @@ impl UnixDatagram {
     ///
     /// # Examples
     ///
-    /// See [`try_send_to`](Self::try_send_to).
+    /// ```
+    /// # use epicycle::net::UnixDatagram;
+    /// # epicycle::run(async {
+    /// let (a, b) = UnixDatagram::pair()?;
+    /// a.send(b"ping").await?;
+    /// let (len, sender) = b.try_recv_from(&mut [0; 8])?;
+    /// assert!(len == 4 && sender.is_unnamed());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.try_io(Interest::READABLE, |io| io.recv_from(buf))
     }

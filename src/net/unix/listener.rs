@@ -22,7 +22,25 @@ use crate::net::{Async, Interest, Ready, socket_methods};
 ///
 /// # Examples
 ///
-/// See [`UnixStream::connect`].
+/// ```
+/// use epicycle::io::{AsyncReadExt, AsyncWriteExt};
+/// use epicycle::net::{UnixListener, UnixStream};
+///
+/// # epicycle::run(async {
+/// # let path = std::env::temp_dir().join(format!("epicycle-doc-listener-{}", std::process::id()));
+/// let listener = UnixListener::bind(&path)?;
+/// epicycle::spawn(async move {
+///     let (mut stream, _) = listener.accept().await?;
+///     stream.write_all(b"welcome").await
+/// });
+///
+/// let mut text = String::new();
+/// UnixStream::connect(&path).await?.read_to_string(&mut text).await?;
+/// assert_eq!(text, "welcome");
+/// std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
+/// ```
 pub struct UnixListener {
     acceptor: Acceptor<net::UnixListener>,
 }
@@ -40,7 +58,18 @@ impl UnixListener {
     ///
     /// # Examples
     ///
-    /// See [`UnixStream::connect`].
+    /// ```
+    /// use epicycle::net::UnixListener;
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-bind-{}", std::process::id()));
+    /// let listener = UnixListener::bind(&path)?;
+    /// drop(listener); // which leaves the file
+    /// assert_eq!(UnixListener::bind(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    /// std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[track_caller]
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         Ok(Self::from_io(Async::new(net::UnixListener::bind(path)?)?))
@@ -60,7 +89,21 @@ impl UnixListener {
     ///
     /// # Examples
     ///
-    /// See [`UnixStream::connect`].
+    /// ```
+    /// use epicycle::net::{UnixListener, UnixStream};
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-accepted-{}", std::process::id()));
+    /// let listener = UnixListener::bind(&path)?;
+    /// let client = UnixStream::connect(&path).await?;
+    /// let (server, peer) = listener.accept().await?;
+    /// assert!(peer.is_unnamed());
+    /// client.try_write(b"hi")?;
+    /// assert_eq!(server.try_read(&mut [0; 8])?, 2);
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -73,6 +116,10 @@ impl UnixListener {
     /// [`accept`](Self::accept) for use inside of a `poll` function. Of several tasks only the last one is woken.
     ///
     /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Panics
     ///
     /// As [`accept`](Self::accept).
     ///

@@ -143,11 +143,22 @@ impl UnixStream {
     ///
     /// # Errors
     ///
-    /// If the connection has ended.
+    /// Those of `getpeername`. That the peer has closed its end is none.
     ///
     /// # Examples
     ///
-    /// See [`local_addr`](Self::local_addr).
+    /// ```
+    /// use epicycle::net::{UnixListener, UnixStream};
+    ///
+    /// # epicycle::run(async {
+    /// # let path = std::env::temp_dir().join(format!("epicycle-doc-server-addr-{}", std::process::id()));
+    /// let listener = UnixListener::bind(&path)?;
+    /// let client = UnixStream::connect(&path).await?;
+    /// assert_eq!(client.peer_addr()?.as_pathname(), Some(&*path));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.io.get_ref().peer_addr()
     }
