@@ -22,14 +22,14 @@ use crate::scheduler;
 /// ```
 /// use epicycle::net::{ToSocketAddrs, UdpSocket};
 ///
-/// async fn anywhere(addr: impl ToSocketAddrs) -> std::io::Result<()> {
-///     UdpSocket::bind(addr).await.map(drop)
+/// async fn bound(addr: impl ToSocketAddrs) -> std::io::Result<bool> {
+///     Ok(UdpSocket::bind(addr).await?.local_addr()?.ip().is_loopback())
 /// }
 ///
 /// # epicycle::run(async {
-/// anywhere("127.0.0.1:0").await?;
-/// anywhere(("localhost", 0)).await?;
-/// anywhere(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+/// assert!(bound("127.0.0.1:0").await?);
+/// assert!(bound(("localhost", 0)).await?);
+/// assert!(bound(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).await?);
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```

@@ -72,11 +72,14 @@ impl<T: AsFd> Async<T> {
     /// # Examples
     ///
     /// ```
+    /// use epicycle::io::AsyncReadExt;
     /// use epicycle::net::Async;
     ///
     /// # epicycle::run(async {
-    /// let (reader, _writer) = std::io::pipe()?;
-    /// let reader = Async::new(reader)?;
+    /// let (reader, writer) = std::io::pipe()?;
+    /// let mut reader = Async::new(reader)?;
+    /// drop(writer);
+    /// assert_eq!(reader.read(&mut [0; 8]).await?, 0);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -111,7 +114,8 @@ impl<T: AsFd> Async<T> {
     /// let (stream, peer) = UnixStream::pair()?;
     /// let stream = Async::new_nonblocking(stream)?;
     /// drop(peer);
-    /// stream.readable().await?; // it is at its end
+    /// stream.readable().await?; // the end has come
+    /// assert_eq!(std::io::Read::read(&mut stream.get_ref(), &mut [0; 8])?, 0);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -139,12 +143,13 @@ impl<T: AsFd> Async<T> {
     ///
     /// ```
     /// use epicycle::net::Async;
-    /// use std::os::unix::net::UnixStream;
+    /// use std::{io::Read, os::unix::net::UnixStream};
     ///
     /// # epicycle::run(async {
-    /// let (stream, _peer) = UnixStream::pair()?;
+    /// let (stream, mut peer) = UnixStream::pair()?;
     /// let stream = Async::new(stream)?;
     /// stream.get_ref().shutdown(std::net::Shutdown::Write)?;
+    /// assert_eq!(peer.read(&mut [0; 8])?, 0);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -158,10 +163,12 @@ impl<T: AsFd> Async<T> {
     ///
     /// ```
     /// use epicycle::net::Async;
+    /// use std::io::{ErrorKind, PipeReader, Read};
     ///
     /// # epicycle::run(async {
     /// let (reader, _writer) = std::io::pipe()?;
-    /// let reader: std::io::PipeReader = Async::new(reader)?.into_inner();
+    /// let mut reader: PipeReader = Async::new(reader)?.into_inner();
+    /// assert_eq!(reader.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -215,10 +222,13 @@ impl<T: AsFd> Async<T> {
     ///
     /// ```
     /// use epicycle::net::Async;
+    /// use std::io::Write;
     ///
     /// # epicycle::run(async {
     /// let (_reader, writer) = std::io::pipe()?;
-    /// Async::new(writer)?.writable().await?;
+    /// let writer = Async::new(writer)?;
+    /// writer.writable().await?;
+    /// assert_eq!(writer.get_ref().write(b"hi")?, 2);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -397,13 +407,14 @@ impl<T: AsFd> Async<T> {
     ///
     /// ```
     /// use epicycle::net::Async;
-    /// use std::future::poll_fn;
+    /// use std::{future::poll_fn, io::Read};
     ///
     /// # epicycle::run(async {
     /// let (reader, writer) = std::io::pipe()?;
     /// let reader = Async::new(reader)?;
     /// drop(writer);
     /// poll_fn(|cx| reader.poll_readable(cx)).await?;
+    /// assert_eq!(reader.get_ref().read(&mut [0; 8])?, 0);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -421,12 +432,13 @@ impl<T: AsFd> Async<T> {
     ///
     /// ```
     /// use epicycle::net::Async;
-    /// use std::future::poll_fn;
+    /// use std::{future::poll_fn, io::Write};
     ///
     /// # epicycle::run(async {
     /// let (_reader, writer) = std::io::pipe()?;
     /// let writer = Async::new(writer)?;
     /// poll_fn(|cx| writer.poll_writable(cx)).await?;
+    /// assert_eq!(writer.get_ref().write(b"hi")?, 2);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```

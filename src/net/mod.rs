@@ -79,6 +79,7 @@ macro_rules! socket_methods {
             #[doc = $std_example]
             /// std_socket.set_nonblocking(true)?;
             #[doc = concat!("let socket = ", stringify!($socket), "::from_std(std_socket)?;")]
+            /// assert!(socket.take_error()?.is_none());
             /// # Ok::<(), std::io::Error>(())
             /// # }).unwrap();
             /// ```
@@ -96,8 +97,10 @@ macro_rules! socket_methods {
             ///
             /// # epicycle::run(async {
             #[doc = $example]
+            /// # let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
             /// let std_socket = socket.into_std();
-            /// std_socket.set_nonblocking(false)?;
+            /// std_socket.set_nonblocking(false)?; // for use without a runtime
+            /// # assert_eq!(std::os::fd::AsRawFd::as_raw_fd(&std_socket), number);
             /// # Ok::<(), std::io::Error>(())
             /// # }).unwrap();
             /// ```
@@ -254,7 +257,8 @@ macro_rules! writable_method {
             ///
             /// # epicycle::run(async {
             #[doc = $example]
-            /// socket.writable().await?;
+            /// socket.writable().await?; // at once: nothing has been written
+            /// assert!(socket.ready(epicycle::net::Interest::WRITABLE).await?.is_writable());
             /// # Ok::<(), std::io::Error>(())
             /// # }).unwrap();
             /// ```
@@ -452,7 +456,9 @@ macro_rules! stream_methods {
             /// let (mut reader, mut writer) = socket.split();
             /// writer.write_all(b"ping").await?;
             /// peer.try_write(b"pong")?;
-            /// reader.read_exact(&mut [0; 4]).await?;
+            /// let mut buf = [0; 4];
+            /// reader.read_exact(&mut buf).await?;
+            /// assert_eq!(&buf, b"pong");
             /// # Ok::<(), std::io::Error>(())
             /// # }).unwrap();
             /// ```

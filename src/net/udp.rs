@@ -57,6 +57,7 @@ impl UdpSocket {
     /// # use epicycle::net::UdpSocket;
     /// # epicycle::run(async {
     /// let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    /// assert_ne!(socket.local_addr()?.port(), 0);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -650,15 +651,16 @@ impl UdpSocket {
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// # use epicycle::net::UdpSocket;
     /// use std::net::Ipv4Addr;
     ///
     /// # epicycle::run(async {
-    /// let socket = UdpSocket::bind("0.0.0.0:5353").await?;
+    /// let socket = UdpSocket::bind("0.0.0.0:0").await?;
     /// let mdns = Ipv4Addr::new(224, 0, 0, 251);
-    /// socket.join_multicast_v4(mdns, Ipv4Addr::UNSPECIFIED)?;
-    /// socket.leave_multicast_v4(mdns, Ipv4Addr::UNSPECIFIED)?;
+    /// socket.join_multicast_v4(mdns, Ipv4Addr::LOCALHOST)?;
+    /// assert!(socket.join_multicast_v4(mdns, Ipv4Addr::LOCALHOST).is_err()); // it has joined
+    /// socket.leave_multicast_v4(mdns, Ipv4Addr::LOCALHOST)?;
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```

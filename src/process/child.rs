@@ -124,7 +124,8 @@ shared_methods! {
     /// ```
     fn try_wait(&self) -> io::Result<Option<ExitStatus>> = |process| process.try_wait();
 
-    /// How it ended, as asyncio's `Process.returncode`: the exit code, or `-N` if signal `N` ended it; `None` if it runs.
+    /// How it ended, as asyncio's `Process.returncode`: the exit code, or `-N` if signal `N` ended it; `None` if it runs,
+    /// or if it was reaped behind our back: then [`try_wait`](Self::try_wait) says so.
     ///
     /// # Examples
     ///

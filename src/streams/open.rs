@@ -270,8 +270,18 @@ impl OpenOptions {
     ///
     /// # Examples
     ///
+    /// As asyncio does it, unless it is told otherwise:
+    ///
     /// ```
-    /// let options = epicycle::streams::OpenOptions::new().interleave(0).happy_eyeballs_delay(None);
+    /// use epicycle::streams::{OpenOptions, start_server};
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |_, _| (), "localhost:0").await?;
+    /// let options = OpenOptions::new().interleave(0).happy_eyeballs_delay(None);
+    /// let (_reader, writer) = options.open(("localhost", server.local_addrs()[0].port())).await?;
+    /// assert!(server.local_addrs().contains(&writer.peer_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
     /// ```
     pub fn interleave(mut self, first: usize) -> Self {
         self.interleave = first;
@@ -282,7 +292,7 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As there; `InvalidInput` if there is no address of the family of [`local_addr`](Self::local_addr).
     ///
     /// # Panics
     ///

@@ -181,13 +181,17 @@ impl Server {
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # async fn echo(_: epicycle::streams::StreamReader, _: epicycle::streams::StreamWriter) {}
-    /// # fn main() -> std::io::Result<()> {
-    /// epicycle::run(async {
-    ///     epicycle::streams::start_server(echo, "127.0.0.1:7000").await?.serve_forever().await
-    /// })
-    /// # }
+    /// ```
+    /// use std::time::Duration;
+    /// use epicycle::streams::start_server;
+    ///
+    /// # epicycle::run(async {
+    /// let server = start_server(async |_, writer| writer.write(b"welcome"), "127.0.0.1:0").await?;
+    /// let long_enough = Duration::from_millis(5);
+    /// assert!(epicycle::timeout(long_enough, server.serve_forever()).await.is_err());
+    /// assert!(!server.is_serving());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
     /// ```
     ///
     /// # Cancel safety
@@ -401,6 +405,7 @@ impl fmt::Debug for Server {
 /// # epicycle::run(async {
 /// let options = ServerOptions::new().limit(1 << 20).backlog(100).per_loop(true);
 /// let server = options.start(async |_reader, _writer| (), "127.0.0.1:0").await?;
+/// assert!(server.is_serving());
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
@@ -486,7 +491,18 @@ impl ServerOptions {
     /// # Examples
     ///
     /// ```
-    /// let options = epicycle::streams::ServerOptions::new().write_buffer_limits(1 << 20, 1 << 18);
+    /// use epicycle::streams::{ServerOptions, StreamReader, StreamWriter, open_connection};
+    ///
+    /// async fn tell(_: StreamReader, writer: StreamWriter) -> std::io::Result<()> {
+    ///     writer.write(format!("{:?}", writer.write_buffer_limits()).as_bytes())
+    /// }
+    ///
+    /// # epicycle::run(async {
+    /// let server = ServerOptions::new().write_buffer_limits(4096, 1024).start(tell, "127.0.0.1:0").await?;
+    /// let (mut reader, _writer) = open_connection(server.local_addrs()[0]).await?;
+    /// assert_eq!(reader.read_to_end().await?, b"(4096, 1024)");
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
     /// ```
     #[track_caller]
     pub fn write_buffer_limits(mut self, high: usize, low: usize) -> Self {
@@ -517,7 +533,15 @@ impl ServerOptions {
     /// # Examples
     ///
     /// ```
-    /// let options = epicycle::streams::ServerOptions::new().reuse_port(true);
+    /// use epicycle::streams::ServerOptions;
+    ///
+    /// # epicycle::run(async {
+    /// let options = ServerOptions::new().reuse_port(true);
+    /// let one = options.start(async |_, _| (), "127.0.0.1:0").await?;
+    /// let two = options.start(async |_, _| (), one.local_addrs()[0]).await?;
+    /// assert_eq!(one.local_addrs(), two.local_addrs());
+    /// # Ok::<(), std::io::Error>(())
+    /// # }).unwrap();
     /// ```
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;

@@ -64,7 +64,15 @@ impl Condition {
     /// A condition that nobody waits for.
     ///
     /// ```
-    /// let condition = epicycle::sync::Condition::new();
+    /// use epicycle::sync::{Condition, Mutex};
+    ///
+    /// # epicycle::run(async {
+    /// // Several conditions may share a mutex.
+    /// let (items, not_empty, not_full) = (Mutex::new(vec![1]), Condition::new(), Condition::new());
+    /// let mut items = not_empty.wait_for(items.lock().await, |items| !items.is_empty()).await;
+    /// assert_eq!(items.pop(), Some(1));
+    /// not_full.notify(&items, 1);
+    /// # });
     /// ```
     pub fn new() -> Self {
         Self { state: Mutex::new(State { lot: Lot::new(), visits: 0, mutex: 0 }) }
@@ -102,6 +110,7 @@ impl Condition {
     ///     condition.notify(&ready, 1);
     /// };
     /// futures_lite::future::zip(waiting, notifying).await;
+    /// assert!(*mutex.lock().await);
     /// # });
     /// ```
     #[track_caller]
@@ -179,6 +188,7 @@ impl Condition {
     /// shared.1.notify_all(&ready);
     /// drop(ready);
     /// thread.join().unwrap();
+    /// assert!(!shared.0.is_locked());
     /// ```
     #[track_caller]
     pub fn blocking_wait<G: Guard>(&self, guard: G) -> G {
@@ -196,6 +206,7 @@ impl Condition {
     ///
     /// let (mutex, condition) = (Mutex::new(1), Condition::new());
     /// let guard = condition.blocking_wait_for(mutex.blocking_lock(), |value| *value == 1);
+    /// assert_eq!(*guard, 1);
     /// ```
     #[track_caller]
     pub fn blocking_wait_for<G: Guard>(&self, guard: G, predicate: impl FnMut(&mut G::Target) -> bool) -> G {
@@ -211,8 +222,19 @@ impl Condition {
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
     ///
-    /// let (mutex, condition) = (Mutex::new(()), Condition::new());
-    /// condition.notify(&mutex.try_lock().unwrap(), 1); // nobody waits
+    /// # epicycle::run(async {
+    /// let (permits, freed) = (Mutex::new(0), Condition::new());
+    /// let taking = async {
+    ///     *freed.wait_for(permits.lock().await, |permits| *permits > 0).await -= 1;
+    /// };
+    /// let giving = async {
+    ///     let mut permits = permits.lock().await;
+    ///     *permits += 1;
+    ///     freed.notify(&permits, 1); // one permit is of use to one only
+    /// };
+    /// futures_lite::future::zip(taking, giving).await;
+    /// assert_eq!(*permits.lock().await, 0);
+    /// # });
     /// ```
     #[track_caller]
     pub fn notify<G: Guard>(&self, guard: &G, count: usize) {
@@ -239,8 +261,18 @@ impl Condition {
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
     ///
-    /// let (mutex, condition) = (Mutex::new(()), Condition::new());
-    /// condition.notify_all(&mutex.try_lock().unwrap()); // nobody waits
+    /// # epicycle::run(async {
+    /// let (version, changed) = (Mutex::new(1), Condition::new());
+    /// let reader = async || *changed.wait_for(version.lock().await, |version| *version > 1).await;
+    /// let writer = async {
+    ///     let mut version = version.lock().await;
+    ///     *version = 2;
+    ///     changed.notify_all(&version);
+    /// };
+    /// let readers = futures_lite::future::zip(reader(), reader());
+    /// let (versions, ()) = futures_lite::future::zip(readers, writer).await;
+    /// assert_eq!(versions, (2, 2));
+    /// # });
     /// ```
     #[track_caller]
     pub fn notify_all<G: Guard>(&self, guard: &G) {

@@ -26,6 +26,7 @@ use crate::primitive::Mutex;
 ///     let task = epicycle::spawn(async move { theirs.wait().await });
 ///     ready.set();
 ///     task.await.unwrap();
+///     assert!(ready.is_set());
 /// });
 /// ```
 pub struct Event {
@@ -96,8 +97,12 @@ impl Event {
     /// ```
     /// # epicycle::run(async {
     /// let event = epicycle::sync::Event::new();
-    /// event.set();
-    /// event.wait().await;
+    /// let setting = async {
+    ///     epicycle::yield_now().await;
+    ///     event.set();
+    /// };
+    /// futures_lite::future::zip(event.wait(), setting).await;
+    /// assert!(event.is_set());
     /// # });
     /// ```
     pub async fn wait(&self) {
@@ -117,7 +122,7 @@ impl Event {
     /// let theirs = event.clone();
     /// let thread = thread::spawn(move || theirs.blocking_wait());
     /// event.set();
-    /// thread.join().unwrap();
+    /// assert!(thread.join().is_ok());
     /// ```
     #[track_caller]
     pub fn blocking_wait(&self) {

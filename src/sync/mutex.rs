@@ -356,6 +356,22 @@ guard_traits!(MutexGuard<'_, T>, OwnedMutexGuard<T>);
 ///     let guard = condition.wait(guard).await;
 ///     condition.wait(guard).await
 /// }
+///
+/// # epicycle::run(async {
+/// # let mutex = epicycle::sync::Mutex::new(0);
+/// # let condition = Condition::new();
+/// let notify = async {
+///     for _ in 0..2 {
+///         let mut count = mutex.lock().await;
+///         *count += 1;
+///         condition.notify_all(&count);
+///         drop(count);
+///         epicycle::yield_now().await;
+///     }
+/// };
+/// let waiting = wait_twice(&condition, mutex.lock().await);
+/// assert_eq!(*futures_lite::future::zip(waiting, notify).await.0, 2);
+/// # });
 /// ```
 pub trait Guard: sealed::Guard {}
 

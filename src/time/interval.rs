@@ -129,8 +129,9 @@ fn remainder(elapsed: Duration, period: Duration) -> Duration {
 ///
 /// epicycle::run(async {
 ///     let mut interval = epicycle::time::interval(Duration::from_millis(1));
-///     for _ in 0..3 {
-///         interval.tick().await;
+///     let first = interval.tick().await;
+///     for n in 1..=3 {
+///         assert_eq!(interval.tick().await, first + n * interval.period());
 ///     }
 /// });
 /// ```
@@ -179,8 +180,9 @@ impl Interval {
     /// use std::time::Duration;
     ///
     /// epicycle::run(async {
-    ///     let mut interval = epicycle::time::interval(Duration::from_secs(1));
-    ///     poll_fn(|cx| interval.poll_tick(cx)).await;
+    ///     let mut interval = epicycle::time::interval(Duration::from_millis(1));
+    ///     let first = poll_fn(|cx| interval.poll_tick(cx)).await;
+    ///     assert!(poll_fn(|cx| interval.poll_tick(cx)).await > first);
     /// });
     /// ```
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
@@ -224,9 +226,9 @@ impl Interval {
     ///
     /// epicycle::run(async {
     ///     let mut interval = epicycle::time::interval(Duration::from_secs(60));
-    ///     interval.tick().await;
+    ///     let first = interval.tick().await;
     ///     interval.reset_immediately();
-    ///     interval.tick().await; // does not take a minute
+    ///     assert!(interval.tick().await < first + interval.period());
     /// });
     /// ```
     pub fn reset_immediately(&mut self) {
@@ -238,12 +240,13 @@ impl Interval {
     /// # Examples
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     ///
     /// epicycle::run(async {
     ///     let mut interval = epicycle::time::interval(Duration::from_secs(60));
+    ///     let start = Instant::now();
     ///     interval.reset_after(Duration::from_millis(1));
-    ///     interval.tick().await;
+    ///     assert!(interval.tick().await >= start + Duration::from_millis(1));
     /// });
     /// ```
     pub fn reset_after(&mut self, after: Duration) {
@@ -305,6 +308,7 @@ impl Interval {
     ///
     /// let mut interval = interval(std::time::Duration::from_secs(1));
     /// interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// assert_eq!(interval.missed_tick_behavior(), MissedTickBehavior::Delay);
     /// ```
     pub fn set_missed_tick_behavior(&mut self, behavior: MissedTickBehavior) {
         self.missed = behavior;

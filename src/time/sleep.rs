@@ -86,7 +86,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// epicycle::run(async {
 ///     let mut patience = sleep(Duration::from_secs(60));
 ///     patience.reset(Instant::now() + Duration::from_millis(2));
-///     patience.await;
+///     (&mut patience).await;
+///     assert!(patience.is_elapsed());
 /// });
 /// ```
 #[must_use = "a Sleep does nothing unless it is awaited"]

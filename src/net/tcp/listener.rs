@@ -29,20 +29,27 @@ const BACKLOG: i32 = 1024;
 ///
 /// # Examples
 ///
-/// ```no_run
-/// use epicycle::io;
-/// use epicycle::net::TcpListener;
+/// ```
+/// use epicycle::io::{self, AsyncReadExt, AsyncWriteExt};
+/// use epicycle::net::{TcpListener, TcpStream};
 ///
-/// epicycle::run(async {
-///     let listener = TcpListener::bind("127.0.0.1:8080").await?;
+/// async fn serve(listener: TcpListener) -> io::Result<()> {
 ///     loop {
-///         let (stream, peer) = listener.accept().await?;
-///         println!("{peer} is here");
+///         let (stream, _peer) = listener.accept().await?;
 ///         epicycle::spawn(async move { io::copy(&stream, &stream).await });
 ///     }
-/// #   #[allow(unreachable_code)]
-/// #   Ok::<(), io::Error>(())
-/// }).unwrap();
+/// }
+///
+/// # epicycle::run(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// epicycle::spawn(serve(listener));
+/// client.write_all(b"echo").await?;
+/// let mut echo = [0; 4];
+/// client.read_exact(&mut echo).await?;
+/// assert_eq!(&echo, b"echo");
+/// # Ok::<(), io::Error>(())
+/// # }).unwrap();
 /// ```
 pub struct TcpListener {
     acceptor: Acceptor<net::TcpListener>,
@@ -190,7 +197,8 @@ impl TcpListener {
     /// # epicycle::run(async {
     /// let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// let client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (server, _) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    /// let (server, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    /// assert_eq!((peer, server.local_addr()?), (client.local_addr()?, listener.local_addr()?));
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -289,6 +297,7 @@ socket_methods!(
 ///
 /// # epicycle::run(async {
 /// let listener = TcpListener::builder().backlog(16).reuse_port(true).bind("127.0.0.1:0").await?;
+/// assert_ne!(listener.local_addr()?.port(), 0);
 /// # Ok::<(), std::io::Error>(())
 /// # }).unwrap();
 /// ```
@@ -345,11 +354,14 @@ impl TcpListenerBuilder {
     /// # Examples
     ///
     /// ```
-    /// use epicycle::net::TcpListener;
+    /// use epicycle::net::{TcpListener, TcpStream};
     ///
     /// # epicycle::run(async {
     /// // where there is IPv6 at all
-    /// let both = TcpListener::builder().only_v6(false).bind("[::]:0").await;
+    /// if let Ok(both) = TcpListener::builder().only_v6(false).bind("[::]:0").await {
+    ///     TcpStream::connect(("127.0.0.1", both.local_addr()?.port())).await?;
+    ///     assert!(both.accept().await?.1.is_ipv6()); // of the form [::ffff:127.0.0.1]:port
+    /// }
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```

@@ -32,24 +32,31 @@ const CLAIMS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 ///
 /// # Examples
 ///
-/// ```no_run
-/// use epicycle::net::TcpListener;
-/// use epicycle::{RuntimeHandle, io};
+/// ```
+/// use epicycle::io::{self, AsyncReadExt, AsyncWriteExt};
+/// use epicycle::net::{ListenerPart, TcpListener, TcpStream};
+/// use epicycle::{RuntimeHandle, spawn_local};
+///
+/// async fn serve(part: ListenerPart) -> io::Result<()> {
+///     let listener = part.listen()?;
+///     loop {
+///         let (stream, _) = listener.accept().await?;
+///         spawn_local(async move { io::copy(&stream, &stream).await });
+///     }
+/// }
 ///
 /// # epicycle::run(async {
-/// let parts = TcpListener::bind_per_loop("127.0.0.1:8080").await?;
+/// let parts = TcpListener::bind_per_loop("127.0.0.1:0").await?;
+/// let addr = parts.local_addr();
 /// for (part, home) in parts.into_iter().zip(RuntimeHandle::current().loops()) {
-///     home.spawn_local(move || async move {
-///         let listener = part.listen()?;
-///         loop {
-///             let (stream, _) = listener.accept().await?;
-///             epicycle::spawn_local(async move { io::copy(&stream, &stream).await });
-///         }
-///         #[allow(unreachable_code)]
-///         Ok::<(), io::Error>(())
-///     });
+///     home.spawn_local(move || serve(part));
 /// }
-/// # std::future::pending::<()>().await;
+/// # while TcpStream::connect(addr).await.is_err() { epicycle::yield_now().await }
+/// let mut client = TcpStream::connect(addr).await?;
+/// client.write_all(b"echo").await?;
+/// let mut echo = [0; 4];
+/// client.read_exact(&mut echo).await?;
+/// assert_eq!(&echo, b"echo");
 /// # Ok::<(), io::Error>(())
 /// # }).unwrap();
 /// ```

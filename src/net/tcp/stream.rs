@@ -117,6 +117,7 @@ impl TcpStream {
     /// let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     /// socket.set_recv_buffer_size(1 << 16)?;
     /// let stream = TcpStream::connect_with(socket, listener.local_addr()?).await?;
+    /// assert!(stream.recv_buffer_size()? >= 1 << 16);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```

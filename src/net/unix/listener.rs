@@ -133,7 +133,9 @@ impl UnixListener {
     /// # let path = std::env::temp_dir().join(format!("epicycle-doc-accept-{}", std::process::id()));
     /// let listener = UnixListener::bind(&path)?;
     /// let client = UnixStream::connect(&path).await?;
-    /// let (server, _) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    /// let (server, peer) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    /// assert!(peer.is_unnamed());
+    /// assert_eq!(server.local_addr()?.as_pathname(), client.peer_addr()?.as_pathname());
     /// # std::fs::remove_file(path)?;
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();

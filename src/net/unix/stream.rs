@@ -71,6 +71,8 @@ impl UnixStream {
     /// let listener = UnixListener::bind(&path)?;
     /// let client = UnixStream::connect(&path).await?;
     /// let (server, _) = listener.accept().await?;
+    /// client.try_write(b"hi")?;
+    /// assert_eq!(server.try_read(&mut [0; 8])?, 2);
     /// # std::fs::remove_file(path)?;
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
@@ -111,6 +113,8 @@ impl UnixStream {
     /// ```
     /// # epicycle::run(async {
     /// let (a, b) = epicycle::net::UnixStream::pair()?;
+    /// a.try_write(b"hi")?;
+    /// assert_eq!(b.try_read(&mut [0; 8])?, 2);
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```

@@ -173,6 +173,8 @@ macro_rules! queue {
             /// queue.put_nowait(1).unwrap();
             /// queue.get_nowait().unwrap();
             /// queue.task_done();
+            /// queue.blocking_join(); // there is nothing to wait for
+            /// assert!(queue.empty());
             /// ```
             #[track_caller]
             pub fn task_done(&self) {
@@ -194,6 +196,7 @@ macro_rules! queue {
             ///     queue.task_done();
             /// };
             /// futures_lite::future::zip(queue.join(), work).await;
+            /// assert!(queue.empty());
             /// # });
             /// ```
             pub fn join(&self) -> impl Future<Output = ()> + use<'_, T> {
@@ -207,7 +210,17 @@ macro_rules! queue {
             /// On a thread that drives an event loop: there, use [`join`](Self::join).
             ///
             /// ```
-            #[doc = concat!("epicycle::sync::", $text, "::<i32>::new(0).blocking_join(); // nothing to do")]
+            /// use std::{sync::Arc, thread};
+            ///
+            #[doc = concat!("let queue = Arc::new(epicycle::sync::", $text, "::new(0));")]
+            /// queue.put_nowait(1).unwrap();
+            /// let theirs = queue.clone();
+            /// thread::spawn(move || {
+            ///     theirs.get_nowait().unwrap();
+            ///     theirs.task_done();
+            /// });
+            /// queue.blocking_join();
+            /// assert!(queue.empty());
             /// ```
             #[track_caller]
             pub fn blocking_join(&self) {
