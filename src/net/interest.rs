@@ -4,7 +4,7 @@
 
 use std::ops::BitOr;
 
-/// What to wait for: that reading, writing, or either can go on.
+/// What to wait for: that reading, writing, or either can go on. Tokio's `Interest`.
 ///
 /// # Examples
 ///
@@ -61,7 +61,7 @@ impl BitOr for Interest {
     }
 }
 
-/// What can go on: the answer of the `ready` methods.
+/// What can go on: the answer of the `ready` methods. Tokio's `Ready`.
 ///
 /// It tells of the past. Only trying tells of now; the `try_` methods do, and fail with `WouldBlock` if not.
 ///

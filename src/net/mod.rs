@@ -484,7 +484,7 @@ macro_rules! stream_methods {
             /// let mut buf = [0; 4];
             /// reader.read_exact(&mut buf).await?;
             /// assert_eq!(&buf, b"pong");
-            /// # task.await.unwrap()?;
+            /// task.await.unwrap()?;
             /// # Ok::<(), std::io::Error>(())
             /// # }).unwrap();
             /// ```

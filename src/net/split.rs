@@ -50,6 +50,8 @@ pub(super) mod sealed {
 
 /// The reading half of a borrowed stream: [`TcpStream::split`], [`UnixStream::split`](super::UnixStream::split).
 ///
+/// Tokio's `ReadHalf`.
+///
 /// # Examples
 ///
 /// ```
@@ -72,6 +74,8 @@ pub struct ReadHalf<'a, S: Duplex = TcpStream>(&'a S);
 /// The writing half of a borrowed stream: [`TcpStream::split`], [`UnixStream::split`](super::UnixStream::split).
 ///
 /// Closing it shuts down writing; dropping it does not, for the stream is still there.
+///
+/// Tokio's `WriteHalf`.
 ///
 /// # Examples
 ///
@@ -100,6 +104,8 @@ pub(super) fn split<S: Duplex>(stream: &mut S) -> (ReadHalf<'_, S>, WriteHalf<'_
 /// The reading half of a stream: [`TcpStream::into_split`], [`UnixStream::into_split`](super::UnixStream::into_split).
 ///
 /// Its [`AsRef`] gives the whole stream, for its addresses, options and `try_` methods.
+///
+/// Tokio's `OwnedReadHalf`.
 ///
 /// # Examples
 ///
@@ -132,6 +138,8 @@ pub struct OwnedReadHalf<S: Duplex = TcpStream> {
 /// The writing half of a stream: [`TcpStream::into_split`], [`UnixStream::into_split`](super::UnixStream::into_split).
 ///
 /// Dropping it shuts down writing, so that the peer reads to the end. [`forget`](Self::forget) drops it without.
+///
+/// Tokio's `OwnedWriteHalf`.
 ///
 /// # Examples
 ///
@@ -246,7 +254,7 @@ impl<S: Duplex> Drop for OwnedWriteHalf<S> {
     }
 }
 
-/// [`reunite`](OwnedReadHalf::reunite) was given halves of two streams. Here they are back.
+/// [`reunite`](OwnedReadHalf::reunite) was given halves of two streams. Here they are back. Tokio's `ReuniteError`.
 ///
 /// # Examples
 ///

@@ -64,7 +64,7 @@ impl UdpSocket {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future binds nothing.
+    /// Dropped before it completes, nothing is bound.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         let bind = |addr| Ok(Self { io: Async::new(net::UdpSocket::bind::<SocketAddr>(addr)?)? });
         first_to_succeed(addr, |addr| ready(bind(addr))).await
@@ -144,7 +144,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of sending, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime has been shut down.
+    /// Those of sending, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime has
+    /// been shut down.
     ///
     /// # Examples
     ///
@@ -171,7 +172,8 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of receiving, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime has been shut down.
+    /// Those of receiving, among them ones that earlier datagrams have caused (`ConnectionRefused`); and when the runtime
+    /// has been shut down.
     ///
     /// # Examples
     ///

@@ -49,6 +49,8 @@ pub struct Child {
 ///
 /// From [`Child::handle`]. It does not keep the process from being killed when its [`Child`] is dropped.
 ///
+/// asyncio's tasks share the `Process` itself; Tokio has no counterpart.
+///
 /// # Examples
 ///
 /// ```
@@ -104,7 +106,7 @@ shared_methods! {
     /// ```
     fn id(&self) -> u32 = |process| process.id();
 
-    /// How it ended, if it has.
+    /// How it ended, if it has. std's and Tokio's `Child::try_wait`.
     ///
     /// # Errors
     ///

@@ -91,7 +91,7 @@ pub(super) fn find(data: &[u8], separators: &[&[u8]]) -> Option<(usize, usize)> 
 
 /// What [`StreamReader::readuntil`](super::StreamReader::readuntil) reads up to: one separator or several.
 ///
-/// A byte, bytes or a text; and arrays and slices of texts or of byte slices.
+/// A byte, bytes or a text; and arrays and slices of texts or of byte slices. asyncio's is bytes, or a tuple of them.
 ///
 /// # Examples
 ///

@@ -76,6 +76,8 @@ impl Error for LimitOverrunError {}
 ///
 /// Becomes an [`io::Error`] by `?`, of the kind `UnexpectedEof` or `InvalidData`, with the original inside.
 ///
+/// asyncio raises what is inside, and for a line over the limit a `ValueError`.
+///
 /// # Examples
 ///
 /// ```

@@ -13,7 +13,8 @@ use crate::event_loop::EventLoop;
 use crate::scheduler::spawn;
 use crate::task::ErrorContext;
 
-/// What a client's handler may return: nothing, or a `Result`, of which an error is reported to the exception handler.
+/// What a client's handler may return: nothing, or a `Result`, of which an error is reported to the exception handler, as
+/// asyncio does with what a `client_connected_cb` raises.
 ///
 /// # Examples
 ///

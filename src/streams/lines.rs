@@ -11,7 +11,7 @@ use futures_lite::Stream;
 
 use super::{Incoming, ReadError, StreamReader};
 
-/// The lines of a [`StreamReader`], each with its `\n`; from [`StreamReader::each_line`].
+/// The lines of a [`StreamReader`], each with its `\n`; from [`StreamReader::each_line`]. asyncio's `async for`.
 ///
 /// A line over the limit is an error, and the stream goes on behind it, or in the middle of it: see
 /// [`readline`](StreamReader::readline).

@@ -121,7 +121,7 @@ pub fn split(socket: impl Into<Socket>) -> (StreamReader, StreamWriter) {
     OpenOptions::new().split(socket)
 }
 
-/// Options for connections. The functions of the same names are made of the defaults.
+/// Options for connections: asyncio's keyword arguments. The functions of the same names are made of the defaults.
 ///
 /// # Examples
 ///
@@ -223,7 +223,8 @@ impl OpenOptions {
         self
     }
 
-    /// The address of this end. Only peers of its family are tried. The default is the system's choice.
+    /// The address of this end. Only peers of its family are tried. The default is the system's choice. asyncio's
+    /// `local_addr`, Tokio's `TcpSocket::bind`.
     ///
     /// # Examples
     ///

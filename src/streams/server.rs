@@ -33,8 +33,8 @@ const BACKLOG: i32 = 1024;
 ///
 /// # Errors
 ///
-/// Those of looking up the name and of binding and listening. An address of a name that this machine does not have is passed over if
-/// there are others.
+/// Those of looking up the name, binding and listening. An address of a name that this machine does not have is passed
+/// over if there are others.
 ///
 /// # Panics
 ///
@@ -67,7 +67,7 @@ const BACKLOG: i32 = 1024;
 ///
 /// # Cancel safety
 ///
-/// Dropping the future before it completes starts no server.
+/// Dropped before it completes, no server was started.
 pub async fn start_server<H, F>(handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -107,7 +107,7 @@ where
 ///
 /// # Cancel safety
 ///
-/// Dropping the future before it completes starts no server.
+/// Dropped before it completes, no server was started.
 pub async fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> io::Result<Server>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -283,7 +283,7 @@ impl Server {
     ///
     /// # epicycle::run(async {
     /// let server = start_server(async |mut reader, _writer| drop(reader.read(1).await), "127.0.0.1:0").await?;
-    /// let (mut reader, writer) = open_connection(server.local_addrs()[0]).await?;
+    /// let (_reader, writer) = open_connection(server.local_addrs()[0]).await?;
     /// # while server.client_count() == 0 { epicycle::yield_now().await }
     /// server.close();
     /// writer.close(); // the client leaves by itself
@@ -395,7 +395,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Options for servers.
+/// Options for servers: asyncio's keyword arguments of `start_server`.
 ///
 /// # Examples
 ///
@@ -519,7 +519,7 @@ impl ServerOptions {
     ///
     /// # epicycle::run(async {
     /// let server = ServerOptions::new().backlog(8).start(async |_, _| (), "127.0.0.1:0").await?;
-    /// open_connection(server.local_addrs()[0]).await?;
+    /// assert!(open_connection(server.local_addrs()[0]).await.is_ok());
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
@@ -622,7 +622,7 @@ impl ServerOptions {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it completes starts no server.
+    /// Dropped before it completes, no server was started.
     pub async fn start<H, F>(&self, handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
@@ -662,7 +662,7 @@ impl ServerOptions {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it completes starts no server.
+    /// Dropped before it completes, no server was started.
     pub async fn start_unix<H, F>(&self, handler: H, path: impl AsRef<Path>) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,

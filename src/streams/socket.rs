@@ -14,7 +14,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::net::{TcpStream, UnixStream};
 
-/// A socket that can become a pair of reader and writer, and come back from it: see [`split`](super::split).
+/// A socket that can become a pair of reader and writer, and come back from it: see [`split`](super::split). asyncio's
+/// `sock` argument, and its `get_extra_info("socket")`.
 ///
 /// # Examples
 ///

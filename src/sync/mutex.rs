@@ -235,7 +235,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-/// A locked [`Mutex`]. Dropping it unlocks.
+/// A locked [`Mutex`]. Dropping it unlocks. Tokio's `MutexGuard`; asyncio's `async with lock`.
 ///
 /// ```
 /// use epicycle::sync::{Mutex, MutexGuard};
@@ -260,7 +260,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
     _permit: Held<&'a Mutex<T>>,
 }
 
-/// A locked [`Mutex`] that is kept alive. Dropping it unlocks. From [`Mutex::lock_owned`].
+/// A locked [`Mutex`] that is kept alive. Dropping it unlocks. From [`Mutex::lock_owned`]. Tokio's
+/// `OwnedMutexGuard`.
 ///
 /// ```
 /// use epicycle::sync::{Mutex, OwnedMutexGuard};

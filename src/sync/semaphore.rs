@@ -307,7 +307,8 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// One or more permits of a [`Semaphore`]. Dropping it gives them back.
+/// One or more permits of a [`Semaphore`]. Dropping it gives them back. Tokio's `SemaphorePermit`; asyncio's
+/// `async with semaphore`.
 ///
 /// ```
 /// use epicycle::sync::{Semaphore, SemaphorePermit};
@@ -320,7 +321,8 @@ impl fmt::Debug for Semaphore {
 #[derive(Debug)]
 pub struct SemaphorePermit<'a>(Held<&'a Semaphore>);
 
-/// One or more permits of a [`Semaphore`] that is kept alive. From [`Semaphore::acquire_owned`].
+/// One or more permits of a [`Semaphore`] that is kept alive. From [`Semaphore::acquire_owned`]. Tokio's
+/// `OwnedSemaphorePermit`.
 ///
 /// ```
 /// use epicycle::sync::{OwnedSemaphorePermit, Semaphore};

@@ -70,7 +70,7 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     Interval { alarm: Alarm::new(start).with_birth(), period, missed: MissedTickBehavior::default() }
 }
 
-/// What an [`Interval`] does when it was not asked in time for one or more ticks.
+/// What an [`Interval`] does when it was not asked in time for one or more ticks. Tokio's `MissedTickBehavior`.
 ///
 /// With a period of 10 ms and a pause that lets the tick of t = 20 be taken at t = 45 only, ticks come at:
 ///
@@ -120,7 +120,7 @@ fn remainder(elapsed: Duration, period: Duration) -> Duration {
     Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
 }
 
-/// The ticks of [`interval`] and [`interval_at`].
+/// The ticks of [`interval`] and [`interval_at`]. Tokio's `Interval`.
 ///
 /// # Examples
 ///

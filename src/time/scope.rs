@@ -47,8 +47,8 @@ use crate::primitive::Mutex;
 ///
 /// # Panics
 ///
-/// Not here, but where it is polled: if it has to wait and that is not within a runtime; and if it is polled again after the
-/// limit was reached.
+/// Not here, but where it is polled: if it has to wait and that is not within a runtime; and if it is polled again after
+/// the limit was reached.
 ///
 /// # Cancel safety
 ///
@@ -160,8 +160,8 @@ impl TimeoutScope {
         true
     }
 
-    /// Whether the deadline was reached before the scope ended. asyncio's `Timeout.expired()`. A body that was ready at the same time keeps its value, and this is true
-    /// all the same.
+    /// Whether the deadline was reached before the scope ended. A body that was ready at the same time keeps its value, and this is true
+    /// all the same. asyncio's `Timeout.expired()`.
     ///
     /// # Examples
     ///
@@ -220,7 +220,7 @@ impl fmt::Debug for TimeoutScope {
 }
 
 pin_project! {
-    /// The future of [`timeout_scope`].
+    /// The future of [`timeout_scope`]: asyncio's `async with timeout()`, with its body.
     ///
     /// # Examples
     ///

@@ -69,7 +69,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep { alarm: Alarm::new(deadline).with_birth() }
 }
 
-/// The future of [`sleep`] and [`sleep_until`].
+/// The future of [`sleep`] and [`sleep_until`]. Tokio's `Sleep`.
 ///
 /// It is `Send`, `Sync` and `Unpin`: it may be created outside of a runtime, moved between loops, polled on a thread
 /// that runs no loop, and reset or dropped anywhere. It is armed when it is first polled and has to wait, on the loop of

@@ -92,7 +92,7 @@ pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::Int
 }
 
 pin_project! {
-    /// The future of [`timeout`] and [`timeout_at`].
+    /// The future of [`timeout`] and [`timeout_at`]. Tokio's `Timeout`.
     ///
     /// # Examples
     ///

@@ -81,7 +81,7 @@ impl TcpListener {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future binds nothing.
+    /// Dropped before it completes, nothing is bound.
     pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         Self::builder().bind(addr).await
     }
@@ -137,7 +137,7 @@ impl TcpListener {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future binds nothing.
+    /// Dropped before it completes, nothing is bound.
     pub async fn bind_per_loop(addr: impl ToSocketAddrs) -> io::Result<PerLoopListeners> {
         Self::builder().bind_per_loop(addr).await
     }
@@ -395,7 +395,7 @@ impl TcpListenerBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future binds nothing.
+    /// Dropped before it completes, nothing is bound.
     pub async fn bind(self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         first_to_succeed(addr, |addr| ready(self.bound(addr).and_then(|socket| self.listen(socket)))).await
     }

@@ -30,6 +30,8 @@ const CLAIMS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 ///
 /// A part that is dropped while connections wait for it resets these: end all of them together.
 ///
+/// Neither asyncio nor Tokio has its like; there it is done by hand, with `reuse_port`.
+///
 /// # Examples
 ///
 /// ```

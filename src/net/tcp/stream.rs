@@ -421,7 +421,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of the operating system, which refuses less than a second (`InvalidInput`).
+    /// Those of the operating system. Linux refuses less than a second (`InvalidInput`).
     ///
     /// # Examples
     ///

@@ -20,7 +20,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct QueueShutDown<T = ()>(pub T);
 
-/// Why `put_nowait` did not put: the item is inside.
+/// Why `put_nowait` did not put: the item is inside. Tokio's `TrySendError`.
 ///
 /// ```
 /// use epicycle::sync::{PutNowaitError, Queue, QueueFull};
@@ -39,7 +39,7 @@ pub enum PutNowaitError<T> {
     ShutDown(T),
 }
 
-/// Why `get_nowait` got nothing.
+/// Why `get_nowait` got nothing. Tokio's `TryRecvError`.
 ///
 /// ```
 /// use epicycle::sync::{GetNowaitError, Queue, QueueEmpty};
