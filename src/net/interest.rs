@@ -26,8 +26,25 @@ pub struct Interest {
 
 impl Interest {
     /// Reading, accepting and receiving.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::net::Interest;
+    ///
+    /// assert!(Interest::READABLE.is_readable() && !Interest::READABLE.is_writable());
+    /// ```
     pub const READABLE: Self = Self { read: true, write: false };
     /// Writing, connecting and sending.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use epicycle::net::Interest;
+    ///
+    /// assert_ne!(Interest::WRITABLE, Interest::READABLE);
+    /// assert!((Interest::WRITABLE | Interest::READABLE).is_writable());
+    /// ```
     pub const WRITABLE: Self = Self { read: false, write: true };
 
     /// Whether reading is asked for.

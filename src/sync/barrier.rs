@@ -20,6 +20,8 @@ use crate::primitive::Mutex;
 /// when the round is complete, so that they are distinct even if somebody gave up in between; and who was let go stays let go,
 /// whatever happens to the barrier before it runs.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::Barrier;
 /// use std::sync::Arc;
@@ -71,6 +73,8 @@ impl Barrier {
     ///
     /// If `parties` is 0.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::Barrier::new(2).parties(), 2);
     /// ```
@@ -92,6 +96,8 @@ impl Barrier {
     ///
     /// Dropping the future takes this one out of the round, which then needs another.
     ///
+    /// # Examples
+    ///
     /// ```
     /// # epicycle::run(async {
     /// assert_eq!(epicycle::sync::Barrier::new(1).wait().await, Ok(0));
@@ -111,6 +117,8 @@ impl Barrier {
     ///
     /// On a thread that drives an event loop: there, use [`wait`](Self::wait).
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::Barrier::new(1).blocking_wait(), Ok(0));
     /// ```
@@ -120,6 +128,8 @@ impl Barrier {
     }
 
     /// Starts afresh: all who wait get a [`BrokenBarrierError`], and a broken barrier is whole again.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let barrier = epicycle::sync::Barrier::new(2);
@@ -132,6 +142,8 @@ impl Barrier {
     }
 
     /// Breaks the barrier: all who wait, and all who come before a [`reset`](Self::reset), get a [`BrokenBarrierError`].
+    ///
+    /// # Examples
     ///
     /// ```
     /// # epicycle::run(async {
@@ -158,6 +170,8 @@ impl Barrier {
 
     /// How many make a round.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::Barrier::new(2).parties(), 2);
     /// ```
@@ -166,6 +180,8 @@ impl Barrier {
     }
 
     /// How many of the current round have come; 0 while the last round leaves.
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert_eq!(epicycle::sync::Barrier::new(2).waiting(), 0);
@@ -177,6 +193,8 @@ impl Barrier {
     }
 
     /// Whether it was broken with [`abort`](Self::abort).
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert!(!epicycle::sync::Barrier::new(2).is_broken());
@@ -233,6 +251,8 @@ impl Need for Round {
 }
 
 /// A [`Barrier`] is broken, or was reset while somebody waited. asyncio's `BrokenBarrierError`.
+///
+/// # Examples
 ///
 /// ```
 /// # epicycle::run(async {

@@ -24,6 +24,8 @@ use crate::primitive::Mutex;
 ///
 /// Notifying takes the guard as a proof that the mutex is locked, so asyncio's error for doing it without cannot occur.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::{Condition, Mutex};
 /// use std::sync::Arc;
@@ -63,6 +65,8 @@ const ANOTHER: &str =
 impl Condition {
     /// A condition that nobody waits for.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
     ///
@@ -92,6 +96,8 @@ impl Condition {
     ///
     /// Dropping the future drops the guard, or the place in the line; it does not lock again. A notification that was not used
     /// goes to the next who waits.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
@@ -147,6 +153,8 @@ impl Condition {
     ///
     /// As [`wait`](Self::wait).
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
     ///
@@ -170,6 +178,8 @@ impl Condition {
     /// # Panics
     ///
     /// On a thread that drives an event loop: there, use [`wait`](Self::wait). And as that.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
@@ -201,6 +211,8 @@ impl Condition {
     ///
     /// On a thread that drives an event loop: there, use [`wait_for`](Self::wait_for). And as that.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
     ///
@@ -218,6 +230,8 @@ impl Condition {
     /// # Panics
     ///
     /// If others wait with a guard of another mutex.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};
@@ -257,6 +271,8 @@ impl Condition {
     /// # Panics
     ///
     /// As [`notify`](Self::notify).
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::{Condition, Mutex};

@@ -16,6 +16,8 @@ use crate::primitive::Mutex;
 ///
 /// The counterpart of `asyncio.Event`, and of the use that `tokio::sync::Notify` is most often put to.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::Event;
 /// use std::sync::Arc;
@@ -41,6 +43,8 @@ struct State {
 impl Event {
     /// An event that is not set.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert!(!epicycle::sync::Event::new().is_set());
     /// ```
@@ -49,6 +53,8 @@ impl Event {
     }
 
     /// Sets the flag, and wakes all who wait, in the order of their arrival.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let event = epicycle::sync::Event::new();
@@ -69,6 +75,8 @@ impl Event {
 
     /// Clears the flag: who waits from now on waits for the next [`set`](Self::set).
     ///
+    /// # Examples
+    ///
     /// ```
     /// let event = epicycle::sync::Event::new();
     /// event.set();
@@ -80,6 +88,8 @@ impl Event {
     }
 
     /// Whether the flag is set.
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert!(!epicycle::sync::Event::default().is_set());
@@ -93,6 +103,8 @@ impl Event {
     /// # Cancel safety
     ///
     /// Nothing is lost by dropping the future.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # epicycle::run(async {
@@ -114,6 +126,8 @@ impl Event {
     /// # Panics
     ///
     /// On a thread that drives an event loop: there, use [`wait`](Self::wait).
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::{sync::Arc, thread};

@@ -24,6 +24,8 @@ use crate::primitive::{Exclusive, Hold};
 /// The counterpart of `asyncio.Lock` and `tokio::sync::Mutex`. asyncio's error for releasing a lock that is not held has none:
 /// here that cannot be written.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::Mutex;
 /// use std::sync::Arc;
@@ -55,6 +57,8 @@ pub struct Mutex<T: ?Sized> {
 impl<T> Mutex<T> {
     /// An unlocked mutex.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::Mutex;
     ///
@@ -66,6 +70,8 @@ impl<T> Mutex<T> {
     }
 
     /// The value.
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert_eq!(epicycle::sync::Mutex::new(1).into_inner(), 1);
@@ -83,6 +89,8 @@ impl<T: ?Sized> Mutex<T> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the line; if the lock had been handed to it already, it goes to the next one.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # epicycle::run(async {
@@ -105,6 +113,8 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// As there.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::Mutex;
     /// use std::sync::Arc;
@@ -123,6 +133,8 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Locks if that is possible at once. `None` while it is locked, and while it is being handed over.
     ///
+    /// # Examples
+    ///
     /// ```
     /// let mutex = epicycle::sync::Mutex::new(());
     /// let guard = mutex.try_lock().unwrap();
@@ -133,6 +145,8 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// As [`try_lock`](Self::try_lock), with a guard that keeps the mutex alive and borrows nothing.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::sync::Arc;
@@ -150,6 +164,8 @@ impl<T: ?Sized> Mutex<T> {
     /// # Panics
     ///
     /// On a thread that drives an event loop: there, use [`lock`](Self::lock).
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::Mutex;
@@ -171,6 +187,8 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// As there.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use std::sync::Arc;
     ///
@@ -184,6 +202,8 @@ impl<T: ?Sized> Mutex<T> {
 
     /// Whether it is locked, or being handed over. asyncio's `locked()`.
     ///
+    /// # Examples
+    ///
     /// ```
     /// let mutex = epicycle::sync::Mutex::new(());
     /// let guard = mutex.try_lock();
@@ -195,6 +215,8 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// The value, without locking: nobody else has a reference to the mutex.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let mut mutex = epicycle::sync::Mutex::new(1);
@@ -237,6 +259,8 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
 
 /// A locked [`Mutex`]. Dropping it unlocks. Tokio's `MutexGuard`; asyncio's `async with lock`.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::{Mutex, MutexGuard};
 ///
@@ -263,6 +287,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
 /// A locked [`Mutex`] that is kept alive. Dropping it unlocks. From [`Mutex::lock_owned`]. Tokio's
 /// `OwnedMutexGuard`.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::{Mutex, OwnedMutexGuard};
 /// use std::sync::Arc;
@@ -285,6 +311,8 @@ impl<'a, T: ?Sized> MutexGuard<'a, T> {
 
     /// The mutex that is locked.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::{Mutex, MutexGuard};
     ///
@@ -303,6 +331,8 @@ impl<T: ?Sized> OwnedMutexGuard<T> {
     }
 
     /// The mutex that is locked.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::{Mutex, OwnedMutexGuard};
@@ -349,6 +379,8 @@ macro_rules! guard_traits {
 guard_traits!(MutexGuard<'_, T>, OwnedMutexGuard<T>);
 
 /// A guard that a [`Condition`](super::Condition) can unlock while it waits: [`MutexGuard`] or [`OwnedMutexGuard`].
+///
+/// # Examples
 ///
 /// ```
 /// use epicycle::sync::{Condition, Guard};

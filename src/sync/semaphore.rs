@@ -20,6 +20,8 @@ use super::permits::{HasPermits, Held, Permits};
 ///
 /// The counterpart of `tokio::sync::Semaphore`, too.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::Semaphore;
 /// use std::{sync::Arc, time::Duration};
@@ -49,6 +51,8 @@ pub struct Semaphore {
 impl Semaphore {
     /// A semaphore with `permits` permits, to which others can be added.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::Semaphore::new(3).available_permits(), 3);
     /// ```
@@ -57,6 +61,8 @@ impl Semaphore {
     }
 
     /// A semaphore that never has more than `permits` permits, free and held ones together. asyncio's `BoundedSemaphore`.
+    ///
+    /// # Examples
     ///
     /// ```
     /// let semaphore = epicycle::sync::Semaphore::bounded(1);
@@ -73,6 +79,8 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the place in the line; a permit that had been handed to it already goes to the next one.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # epicycle::run(async {
@@ -98,6 +106,8 @@ impl Semaphore {
     ///
     /// As [`acquire`](Self::acquire).
     ///
+    /// # Examples
+    ///
     /// ```
     /// # epicycle::run(async {
     /// let semaphore = epicycle::sync::Semaphore::new(3);
@@ -119,6 +129,8 @@ impl Semaphore {
     /// # Cancel safety
     ///
     /// As there.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::sync::Arc;
@@ -145,6 +157,8 @@ impl Semaphore {
     ///
     /// As there.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use std::sync::Arc;
     ///
@@ -164,6 +178,8 @@ impl Semaphore {
 
     /// Takes a permit if one is free and nobody waits for it.
     ///
+    /// # Examples
+    ///
     /// ```
     /// let semaphore = epicycle::sync::Semaphore::new(1);
     /// let permit = semaphore.try_acquire().unwrap();
@@ -175,6 +191,8 @@ impl Semaphore {
 
     /// Takes `count` permits if so many are free and nobody waits for them.
     ///
+    /// # Examples
+    ///
     /// ```
     /// let semaphore = epicycle::sync::Semaphore::new(3);
     /// let permits = semaphore.try_acquire_many(2).unwrap();
@@ -185,6 +203,8 @@ impl Semaphore {
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that keeps the semaphore alive and borrows nothing.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::sync::Arc;
@@ -202,6 +222,8 @@ impl Semaphore {
     /// # Panics
     ///
     /// On a thread that drives an event loop: there, use [`acquire`](Self::acquire).
+    ///
+    /// # Examples
     ///
     /// ```
     /// let semaphore = epicycle::sync::Semaphore::new(1);
@@ -255,6 +277,8 @@ impl Semaphore {
     /// then nothing is added. (asyncio counts the free ones only and raises a `ValueError`.)
     /// Any semaphore's bound is [`usize::MAX`].
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::Semaphore;
     ///
@@ -271,6 +295,8 @@ impl Semaphore {
 
     /// How many permits are free.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::Semaphore::new(3).available_permits(), 3);
     /// ```
@@ -279,6 +305,8 @@ impl Semaphore {
     }
 
     /// Whether who asks for a permit now has to wait. asyncio's `locked()`.
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert!(epicycle::sync::Semaphore::new(0).is_locked());
@@ -310,6 +338,8 @@ impl fmt::Debug for Semaphore {
 /// One or more permits of a [`Semaphore`]. Dropping it gives them back. Tokio's `SemaphorePermit`; asyncio's
 /// `async with semaphore`.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::{Semaphore, SemaphorePermit};
 ///
@@ -323,6 +353,8 @@ pub struct SemaphorePermit<'a>(Held<&'a Semaphore>);
 
 /// One or more permits of a [`Semaphore`] that is kept alive. From [`Semaphore::acquire_owned`]. Tokio's
 /// `OwnedSemaphorePermit`.
+///
+/// # Examples
 ///
 /// ```
 /// use epicycle::sync::{OwnedSemaphorePermit, Semaphore};
@@ -340,6 +372,8 @@ macro_rules! permit_methods {
         impl $permit {
             /// How many permits these are.
             ///
+            /// # Examples
+            ///
             /// ```
             /// let semaphore = epicycle::sync::Semaphore::new(3);
             /// assert_eq!(semaphore.try_acquire_many(2).unwrap().count(), 2);
@@ -349,6 +383,8 @@ macro_rules! permit_methods {
             }
 
             /// Keeps the permits from ever coming back: the semaphore has fewer from now on.
+            ///
+            /// # Examples
             ///
             /// ```
             /// let semaphore = epicycle::sync::Semaphore::new(3);
@@ -365,6 +401,8 @@ macro_rules! permit_methods {
 permit_methods!(SemaphorePermit<'_>, OwnedSemaphorePermit);
 
 /// A bounded [`Semaphore`] was to be given more permits than its bound allows. asyncio's `ValueError`.
+///
+/// # Examples
 ///
 /// ```
 /// let error = epicycle::sync::Semaphore::bounded(1).add_permits(1).unwrap_err();

@@ -7,6 +7,8 @@ use std::fmt;
 
 /// A queue was shut down; an item that was to be put is inside. asyncio's `QueueShutDown`.
 ///
+/// # Examples
+///
 /// ```
 /// use epicycle::sync::{Queue, QueueShutDown};
 ///
@@ -21,6 +23,8 @@ use std::fmt;
 pub struct QueueShutDown<T = ()>(pub T);
 
 /// Why `put_nowait` did not put: the item is inside. Tokio's `TrySendError`.
+///
+/// # Examples
 ///
 /// ```
 /// use epicycle::sync::{PutNowaitError, Queue, QueueFull};
@@ -40,6 +44,8 @@ pub enum PutNowaitError<T> {
 }
 
 /// Why `get_nowait` got nothing. Tokio's `TryRecvError`.
+///
+/// # Examples
 ///
 /// ```
 /// use epicycle::sync::{GetNowaitError, Queue, QueueEmpty};
@@ -62,6 +68,8 @@ const SHUT_DOWN: &str = "the queue was shut down";
 impl<T> QueueShutDown<T> {
     /// The item that was not put.
     ///
+    /// # Examples
+    ///
     /// ```
     /// assert_eq!(epicycle::sync::QueueShutDown(1).into_inner(), 1);
     /// ```
@@ -72,6 +80,8 @@ impl<T> QueueShutDown<T> {
 
 impl<T> PutNowaitError<T> {
     /// The item that was not put.
+    ///
+    /// # Examples
     ///
     /// ```
     /// assert_eq!(epicycle::sync::QueueFull(1).into_inner(), 1);

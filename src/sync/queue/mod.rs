@@ -26,6 +26,8 @@ macro_rules! queue {
         impl<T $(: $bound)?> $name<T> {
             /// A queue with room for `maxsize` items; 0 means that there is no limit, as in asyncio.
             ///
+            /// # Examples
+            ///
             /// ```
             #[doc = concat!("let queue = epicycle::sync::", $text, "::<i32>::new(10);")]
             /// assert_eq!(queue.maxsize(), 10);
@@ -43,6 +45,8 @@ macro_rules! queue {
             /// # Cancel safety
             ///
             /// Dropping the future drops the item, if it was not put. To keep it, wait with a clone or an `Arc` of it.
+            ///
+            /// # Examples
             ///
             /// ```
             /// # epicycle::run(async {
@@ -65,6 +69,8 @@ macro_rules! queue {
             ///
             /// No item is lost: dropping the future takes none, and if it was to have one the next in the line has it.
             ///
+            /// # Examples
+            ///
             /// ```
             /// # epicycle::run(async {
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(10);")]
@@ -84,6 +90,8 @@ macro_rules! queue {
             /// # Errors
             ///
             /// [`QueueFull`], or [`PutNowaitError::ShutDown`]; both give the item back.
+            ///
+            /// # Examples
             ///
             /// ```
             /// use epicycle::sync::QueueFull;
@@ -105,6 +113,8 @@ macro_rules! queue {
             /// # Errors
             ///
             /// [`QueueEmpty`], or [`GetNowaitError::ShutDown`] once the queue is empty and shut down.
+            ///
+            /// # Examples
             ///
             /// ```
             /// use epicycle::sync::QueueEmpty;
@@ -129,6 +139,8 @@ macro_rules! queue {
             ///
             /// On a thread that drives an event loop: there, use [`put`](Self::put).
             ///
+            /// # Examples
+            ///
             /// ```
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(1);")]
             /// queue.blocking_put(1).unwrap();
@@ -149,6 +161,8 @@ macro_rules! queue {
             ///
             /// On a thread that drives an event loop: there, use [`get`](Self::get).
             ///
+            /// # Examples
+            ///
             /// ```
             /// use std::{sync::Arc, thread};
             ///
@@ -168,6 +182,8 @@ macro_rules! queue {
             ///
             /// If it is called more often than items were put. (asyncio raises a `ValueError`.)
             ///
+            /// # Examples
+            ///
             /// ```
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(0);")]
             /// queue.put_nowait(1).unwrap();
@@ -186,6 +202,8 @@ macro_rules! queue {
             /// # Cancel safety
             ///
             /// Nothing is lost by dropping the future.
+            ///
+            /// # Examples
             ///
             /// ```
             /// # epicycle::run(async {
@@ -208,6 +226,8 @@ macro_rules! queue {
             /// # Panics
             ///
             /// On a thread that drives an event loop: there, use [`join`](Self::join).
+            ///
+            /// # Examples
             ///
             /// ```
             /// use std::{sync::Arc, thread};
@@ -233,6 +253,8 @@ macro_rules! queue {
             /// `immediate` they are dropped, and the work for them counts as done; [`join`](Self::join) returns if none is
             /// left.
             ///
+            /// # Examples
+            ///
             /// ```
             /// # epicycle::run(async {
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(0);")]
@@ -250,6 +272,8 @@ macro_rules! queue {
 
             /// Whether the queue was shut down.
             ///
+            /// # Examples
+            ///
             /// ```
             #[doc = concat!("assert!(!epicycle::sync::", $text, "::<i32>::new(0).is_shutdown());")]
             /// ```
@@ -258,6 +282,8 @@ macro_rules! queue {
             }
 
             /// How many items are there now.
+            ///
+            /// # Examples
             ///
             /// ```
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(0);")]
@@ -271,6 +297,8 @@ macro_rules! queue {
 
             /// Whether there is no item now.
             ///
+            /// # Examples
+            ///
             /// ```
             #[doc = concat!("assert!(epicycle::sync::", $text, "::<i32>::new(0).empty());")]
             /// ```
@@ -280,6 +308,8 @@ macro_rules! queue {
             }
 
             /// Whether there is no room now. Never, if there is no limit.
+            ///
+            /// # Examples
             ///
             /// ```
             #[doc = concat!("let queue = epicycle::sync::", $text, "::new(1);")]
@@ -292,6 +322,8 @@ macro_rules! queue {
             }
 
             /// How many items there is room for; 0 if there is no limit.
+            ///
+            /// # Examples
             ///
             /// ```
             #[doc = concat!("assert_eq!(epicycle::sync::", $text, "::<i32>::new(3).maxsize(), 3);")]
@@ -332,6 +364,8 @@ queue! {
     /// item that was put is counted by [`qsize`](Self::qsize) until a consumer has run and taken it, and
     /// [`get_nowait`](Self::get_nowait) may take it before.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::Queue;
     /// use std::sync::Arc;
@@ -365,6 +399,8 @@ queue! {
     ///
     /// Use [`Reverse`](std::cmp::Reverse) for the highest first, and a tuple to give items a priority of their own.
     ///
+    /// # Examples
+    ///
     /// ```
     /// use epicycle::sync::PriorityQueue;
     ///
@@ -378,6 +414,8 @@ queue! {
 
 queue! {
     /// A [`Queue`] that gives the newest item first. asyncio's `LifoQueue`.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use epicycle::sync::LifoQueue;
