@@ -241,6 +241,8 @@ impl Semaphore {
     ///
     /// As there; and if a [bounded](Self::bounded) semaphore can never have as many.
     ///
+    /// # Examples
+    ///
     /// ```
     /// let semaphore = epicycle::sync::Semaphore::new(3);
     /// assert_eq!(semaphore.blocking_acquire_many(2).count(), 2);
@@ -255,6 +257,8 @@ impl Semaphore {
     /// # Panics
     ///
     /// As there.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::sync::Arc;

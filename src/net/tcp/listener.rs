@@ -419,6 +419,10 @@ impl TcpListenerBuilder {
     /// # Ok::<(), std::io::Error>(())
     /// # }).unwrap();
     /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it completes, nothing is bound.
     pub async fn bind_per_loop(self, addr: impl ToSocketAddrs) -> io::Result<PerLoopListeners> {
         let loops = crate::runtime::RuntimeHandle::current().loops().len();
         first_to_succeed(addr, |addr| ready(PerLoopListeners::bind(&self, addr, loops))).await
