@@ -12,6 +12,7 @@ pub mod bare;
 pub mod epicycle_rt;
 pub mod http;
 pub mod jobs;
+pub mod machine;
 pub mod measure;
 pub mod nio_rt;
 pub mod report;

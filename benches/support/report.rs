@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::epicycle_rt::Epicycle;
+use super::machine::Machine;
 use super::measure::median;
 use super::workloads::{Figures, Goal, Metric, Workload};
 
@@ -41,6 +42,7 @@ struct Row {
 }
 
 pub struct Report {
+    machine: Machine,
     rows: Vec<Row>,
     rounds: usize,
     quick: bool,
@@ -52,7 +54,8 @@ impl Report {
         let row = |key, metric: &Metric| Row { key, metric: *metric, samples: HashMap::new() };
         let rows =
             |each: &Workload<Epicycle>| each.metrics.iter().map(|metric| row(each.key, metric)).collect::<Vec<_>>();
-        Report { rows: workloads.iter().flat_map(rows).collect(), rounds, quick, runtimes: runtimes.to_vec() }
+        let rows = workloads.iter().flat_map(rows).collect();
+        Report { machine: Machine::look(), rows, rounds, quick, runtimes: runtimes.to_vec() }
     }
 
     pub fn add(&mut self, key: &str, runtime: &str, cell: Cell) {
@@ -88,14 +91,12 @@ impl Report {
     }
 
     fn preamble(&self) -> String {
-        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split(' ').next().unwrap_or("unknown");
         format!(
-            "Medians of {} interleaved rounds{}; less is better. Two workers unless the row says otherwise, {cpus} CPUs, \
-             load average {load} at the end. Spread: epicycle's worst round over its median. Best peer: of Tokio, smol \
-             and nio as they come; best set-up: also of smol-run and nio-local, where block_on's caller is a worker. \
-             Best rounds: as best peer, of everybody's best round instead of the median.\n\n",
+            "{}\n\nMedians of {} interleaved rounds{}; less is better. Two workers unless the row says otherwise. Spread: \
+             epicycle's worst round over its median. Best peer: of Tokio, smol and nio as they come; best set-up: also of \
+             smol-run and nio-local, where block_on's caller is a worker. Best rounds: as best peer, of everybody's best \
+             round instead of the median.\n\n",
+            self.machine.markdown(),
             self.rounds,
             if self.quick { " at a fourth of the work" } else { "" },
         )
@@ -123,7 +124,10 @@ impl Report {
             std::fs::create_dir_all(directory)?;
         }
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-        let all = json!({ "rounds": self.rounds, "quick": self.quick, "runtimes": self.runtimes, "rows": rows });
+        let all = json!({
+            "machine": self.machine.json(), "rounds": self.rounds, "quick": self.quick, "runtimes": self.runtimes,
+            "rows": rows,
+        });
         std::fs::write(path, format!("{all:#}\n"))
     }
 }
