@@ -22,6 +22,9 @@ const MOVABLE_PEERS: [&str; 2] = ["tokio", "smol"];
 /// The same peers with `block_on`'s caller as a worker, which is faster in some rows and slower in others.
 const TUNED_PEERS: [&str; 5] = ["tokio", "smol", "smol-run", "nio", "nio-local"];
 
+/// A worst round over so many medians says that the row has two states.
+const BIMODAL: f64 = 2.0;
+
 /// The outcome of one sample.
 pub enum Cell {
     Figures(Figures),
@@ -87,15 +90,15 @@ impl Report {
             let Metric { title, unit, .. } = row.metric;
             let _ = writeln!(text, "| {title} | {unit} | {} | {} |", cells.join(" | "), row.ratios());
         }
-        text + &self.speed_up()
+        text + &self.speed_up() + &self.summary()
     }
 
     fn preamble(&self) -> String {
         format!(
             "{}\n\nMedians of {} interleaved rounds{}; less is better. Two workers unless the row says otherwise. Spread: \
-             epicycle's worst round over its median. Best peer: of Tokio, smol and nio as they come; best set-up: also of \
-             smol-run and nio-local, where block_on's caller is a worker. Best rounds: as best peer, of everybody's best \
-             round instead of the median.\n\n",
+             epicycle's worst round over its median, bold above {BIMODAL}. Best peer: of Tokio, smol and nio as they \
+             come; best set-up: also of smol-run and nio-local, where block_on's caller is a worker. Best rounds: as \
+             best peer, of everybody's best round instead of the median.\n\n",
             self.machine.markdown(),
             self.rounds,
             if self.quick { " at a fourth of the work" } else { "" },
@@ -119,6 +122,23 @@ impl Report {
         }
     }
 
+    /// How many goals were met, and which rows fail: a goal missed, or two states of which a run catches either.
+    fn summary(&self) -> String {
+        let titles = |wanted: &dyn Fn(&Row) -> bool| {
+            let found: Vec<_> = self.rows.iter().filter(|row| wanted(row)).map(|row| row.metric.title).collect();
+            if found.is_empty() { "none".to_string() } else { found.join("; ") }
+        };
+        let count = |outcome| self.rows.iter().filter(|row| row.met() == Some(outcome)).count();
+        let bimodal = |row: &Row| row.samples.get(OURS).and_then(Samples::spread).is_some_and(|it| it > BIMODAL);
+        let (met, missed) = (count(true), count(false));
+        format!(
+            "\nGoals met: {met} of {}. Missed: {}.\nWorst round over {BIMODAL} times the median: {}.\n",
+            met + missed,
+            titles(&|row| row.met() == Some(false)),
+            titles(&bimodal),
+        )
+    }
+
     pub fn write_json(&self, path: &Path) -> io::Result<()> {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
@@ -138,7 +158,7 @@ impl Row {
     }
 
     fn least(&self, runtime: &str) -> Option<f64> {
-        self.samples.get(runtime)?.values.iter().copied().min_by(f64::total_cmp)
+        self.samples.get(runtime)?.least()
     }
 
     fn cell(&self, runtime: &str) -> String {
@@ -163,50 +183,88 @@ impl Row {
 
     /// Spread, the four ratios, and what became of the goal.
     fn ratios(&self) -> String {
-        let worst = self.samples.get(OURS).and_then(|samples| samples.values.iter().copied().max_by(f64::total_cmp));
-        let spread = worst.zip(self.median(OURS)).map(|(worst, median)| worst / median);
+        let spread = match self.samples.get(OURS).and_then(Samples::spread) {
+            Some(spread) if spread > BIMODAL => format!("**{spread:.2}**"),
+            spread => ratio(spread),
+        };
         let best_rounds = self.over_by(Self::least, &PEERS);
-        let all = [spread, self.over(&["tokio"]), self.over(&PEERS), self.over(&TUNED_PEERS), best_rounds];
-        let shown =
-            all.map(|ratio| ratio.filter(|ratio| ratio.is_finite()).map_or("-".into(), |ratio| format!("{ratio:.2}")));
-        format!("{} | {}", shown.join(" | "), self.verdict())
+        let all = [self.over(&["tokio"]), self.over(&PEERS), self.over(&TUNED_PEERS), best_rounds];
+        format!("{spread} | {} | {}", all.map(ratio).join(" | "), self.verdict())
+    }
+
+    /// The goal, what it is measured against, and how far we came; `None` without a goal.
+    fn standing(&self) -> Option<(f64, &'static str, Option<f64>)> {
+        Some(match self.metric.goal? {
+            Goal::OfPeers(goal) => (goal, "", self.over(&PEERS)),
+            Goal::OfMovable(goal) => (goal, " of tokio, smol", self.over(&MOVABLE_PEERS)),
+            Goal::OfBare(goal) => (goal, " of bare", self.over(&[BARE])),
+            Goal::AtMost(goal) => (goal, "", self.median(OURS)),
+        })
+    }
+
+    fn met(&self) -> Option<bool> {
+        let (goal, _, ours) = self.standing()?;
+        ours.map(|ours| ours <= goal)
     }
 
     fn verdict(&self) -> String {
-        let (goal, ours, of) = match self.metric.goal {
-            None => return String::new(),
-            Some(Goal::OfPeers(goal)) => (goal, self.over(&PEERS), ""),
-            Some(Goal::OfMovable(goal)) => (goal, self.over(&MOVABLE_PEERS), " of tokio, smol"),
-            Some(Goal::OfBare(goal)) => (goal, self.over(&[BARE]), " of bare"),
-            Some(Goal::AtMost(goal)) => (goal, self.median(OURS), ""),
-        };
-        match ours {
-            Some(ours) if ours <= goal => format!("{goal}{of}: met, {ours:.2}"),
-            Some(ours) => format!("{goal}{of}: **missed, {ours:.2}**"),
-            None => format!("{goal}{of}"),
+        match self.standing() {
+            None => String::new(),
+            Some((goal, of, Some(ours))) if ours <= goal => format!("{goal}{of}: met, {ours:.2}"),
+            Some((goal, of, Some(ours))) => format!("{goal}{of}: **missed, {ours:.2}**"),
+            Some((goal, of, None)) => format!("{goal}{of}"),
         }
     }
 
     fn json(&self) -> Value {
-        let mut runtimes = serde_json::Map::new();
-        for (name, samples) in &self.samples {
-            let worst = samples.values.iter().copied().max_by(f64::total_cmp);
-            let figures = json!({ "median": median(&samples.values), "worst": worst, "samples": samples.values });
-            runtimes.insert(name.clone(), figures);
-            if let Some(trouble) = samples.trouble {
-                runtimes[name]["trouble"] = trouble.into();
-            }
-        }
+        let runtimes: serde_json::Map<_, _> =
+            self.samples.iter().map(|(name, samples)| (name.clone(), samples.json())).collect();
         let Metric { title, unit, goal } = self.metric;
-        let goal = match goal {
+        let mut goal = match goal {
             None => Value::Null,
             Some(Goal::OfPeers(ratio)) => json!({ "of_tokio_smol_nio": ratio }),
             Some(Goal::OfMovable(ratio)) => json!({ "of_tokio_smol": ratio }),
             Some(Goal::OfBare(ratio)) => json!({ "of_bare": ratio }),
             Some(Goal::AtMost(figure)) => json!({ "at_most": figure }),
         };
+        if let Some((_, _, ours)) = self.standing() {
+            goal["ours"] = ours.into();
+            goal["met"] = self.met().into();
+        }
         json!({ "key": self.key, "title": title, "unit": unit, "goal": goal, "runtimes": runtimes })
     }
+}
+
+impl Samples {
+    fn worst(&self) -> Option<f64> {
+        self.values.iter().copied().max_by(f64::total_cmp)
+    }
+
+    fn least(&self) -> Option<f64> {
+        self.values.iter().copied().min_by(f64::total_cmp)
+    }
+
+    /// The worst over the median, where there is a median to speak of.
+    fn spread(&self) -> Option<f64> {
+        let spread = self.worst()? / median(&self.values)?;
+        spread.is_finite().then_some(spread)
+    }
+
+    fn json(&self) -> Value {
+        let spread = self.spread();
+        let mut all = json!({
+            "median": median(&self.values), "least": self.least(), "worst": self.worst(), "spread": spread,
+            "bimodal": spread.is_some_and(|spread| spread > BIMODAL), "samples": self.values,
+        });
+        if let Some(trouble) = self.trouble {
+            all["trouble"] = trouble.into();
+        }
+        all
+    }
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.filter(|value| value.is_finite()).map_or("-".into(), |value| format!("{value:.2}"))
 }
 
 fn figure(value: f64) -> String {
