@@ -23,7 +23,7 @@ use support::report::{Cell, Report};
 use support::smol_rt::Smol;
 use support::tokio_rt::Tokio;
 use support::workloads::{self, Figures, Scale, Workload};
-use support::{Rt, bare};
+use support::{Rt, bare, syscalls};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -35,7 +35,8 @@ A FILTER keeps the workloads whose key contains it; = before it asks for the ver
   --rounds N         rounds over everything (default 5, with --quick 2)
   --quick            a fourth of the work per sample
   --runtimes A,B     of epicycle, tokio, smol, smol-run, nio, nio-local, bare
-  --json PATH        where to write all samples (default target/compare.json)";
+  --json PATH        where to write all samples (default target/compare.json)
+  --syscalls         count system calls with strace instead (into target/syscalls.json; default 3 rounds)";
 
 /// The name of the pseudo runtime that is a plain selector loop.
 const BARE: &str = "bare";
@@ -50,12 +51,21 @@ struct Options {
     runtimes: Vec<String>,
     rounds: Option<usize>,
     quick: bool,
-    json: PathBuf,
+    json: Option<PathBuf>,
+    syscalls: bool,
     list: bool,
     /// Cargo passes `--bench`; without it this is `cargo test`, which only wants to see that the bench still runs.
     bench: bool,
     child: Option<(String, String)>,
     load: Option<Load>,
+}
+
+impl Options {
+    /// Where the samples go: where the command line says, else into the target folder.
+    fn json_path(&self, name: &str) -> PathBuf {
+        let default = || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(name);
+        self.json.clone().unwrap_or_else(default)
+    }
 }
 
 /// A load generator's orders.
@@ -74,6 +84,7 @@ fn main() -> ExitCode {
             workloads::all::<Epicycle>().iter().for_each(|workload| println!("{}", workload.key));
             Ok(())
         }
+        _ if options.syscalls => count_calls(&options),
         _ => parent(&options),
     });
     match outcome {
@@ -91,7 +102,8 @@ fn parse() -> Result<Options> {
         runtimes: RUNTIMES.map(String::from).to_vec(),
         rounds: None,
         quick: false,
-        json: Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("compare.json"),
+        json: None,
+        syscalls: false,
         list: false,
         bench: false,
         child: None,
@@ -108,7 +120,8 @@ fn parse() -> Result<Options> {
             Long("list") => options.list = true,
             Long("quick") => options.quick = true,
             Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
-            Long("json") => options.json = parser.value()?.into(),
+            Long("json") => options.json = Some(parser.value()?.into()),
+            Long("syscalls") => options.syscalls = true,
             Long("runtimes") => options.runtimes = parser.value()?.string()?.split(',').map(String::from).collect(),
             Long("child") => options.child = Some((parser.value()?.string()?, parser.value()?.string()?)),
             Long("load") => options.load = Some(parse_load(&mut parser)?),
@@ -185,6 +198,7 @@ fn parent(options: &Options) -> Result<()> {
     });
     let chosen: Vec<Workload<Epicycle>> =
         workloads::all().into_iter().filter(|workload| wanted(&options.filters, workload.key)).collect();
+    let program = std::env::current_exe()?;
     let mut report = Report::new(&chosen, runtimes, rounds, quick);
     for round in 0..rounds {
         for workload in &chosen {
@@ -195,17 +209,49 @@ fn parent(options: &Options) -> Result<()> {
                     continue;
                 }
                 progress(&format!("round {}/{rounds} {} on {runtime}", round + 1, workload.key));
-                report.add(workload.key, runtime, run_child(workload.key, runtime, quick)?);
+                report.add(workload.key, runtime, run_child(Command::new(&program), workload.key, runtime, quick)?);
             }
         }
     }
     progress("");
     println!("{}", report.markdown());
     if !smoke {
-        report.write_json(&options.json)?;
-        println!("All samples are in {}.", options.json.display());
+        let path = options.json_path("compare.json");
+        report.write_json(&path)?;
+        println!("All samples are in {}.", path.display());
     }
     if smoke && report.failed() { Err("a workload failed".into()) } else { Ok(()) }
+}
+
+/// `parent` under strace, with a table of its own; few rounds, since counts hardly vary.
+fn count_calls(options: &Options) -> Result<()> {
+    if !syscalls::strace_works() {
+        return Err("--syscalls needs strace, which is not installed or not allowed here".into());
+    }
+    let rounds = options.rounds.unwrap_or(3);
+    let chosen = || syscalls::TRACED.iter().filter(|traced| wanted(&options.filters, traced.key));
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("strace-{}", std::process::id()));
+    let mut report = syscalls::Report::default();
+    for round in 0..rounds {
+        for traced in chosen() {
+            let has_bare = find::<Epicycle>(traced.key)?.bare.is_some();
+            for runtime in options.runtimes.iter().filter(|runtime| has_bare || *runtime != BARE) {
+                progress(&format!("round {}/{rounds} {} on {runtime} under strace", round + 1, traced.key));
+                let command = syscalls::strace(&std::env::current_exe()?, &log);
+                match run_child(command, traced.key, runtime, true)? {
+                    Cell::Figures(_) => report.add(traced, runtime, &std::fs::read_to_string(&log)?),
+                    Cell::Failed | Cell::Hung => return Err(format!("{} on {runtime} failed", traced.key).into()),
+                }
+            }
+        }
+    }
+    std::fs::remove_file(&log)?;
+    progress("");
+    println!("{}", report.markdown());
+    let path = options.json_path("syscalls.json");
+    report.write_json(&path)?;
+    println!("All counts are in {}.", path.display());
+    Ok(())
 }
 
 /// Replaces the last line of a terminal; nothing in a log.
@@ -223,8 +269,8 @@ fn wanted(filters: &[String], key: &str) -> bool {
     filters.is_empty() || filters.iter().any(matches)
 }
 
-fn run_child(key: &str, runtime: &str, quick: bool) -> Result<Cell> {
-    let mut command = Command::new(std::env::current_exe()?);
+/// Waits for one sample; `command` starts this program.
+fn run_child(mut command: Command, key: &str, runtime: &str, quick: bool) -> Result<Cell> {
     command.args(["--child", key, runtime]).args(quick.then_some("--quick"));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let deadline = Instant::now() + PATIENCE;

@@ -16,6 +16,7 @@ use slab::Slab;
 use super::http;
 use super::jobs::{MESSAGE, Protocol};
 use super::measure::{cpu_time, percentile};
+use super::syscalls::{mark_begin, mark_end};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -92,10 +93,12 @@ pub fn under_load(address: SocketAddr, protocol: Protocol, conns: usize, duratio
     let mut line = || lines.next().unwrap_or_else(|| Err(ErrorKind::UnexpectedEof.into()));
     line()?;
     let before = cpu_time();
+    mark_begin();
     let figures = line()?;
+    let figures: Vec<f64> = figures.split(' ').map(|word| word.parse().unwrap_or(f64::NAN)).collect();
+    mark_end(figures[0] as u64);
     let server_cpu = cpu_time() - before;
     generator.wait()?;
-    let figures: Vec<f64> = figures.split(' ').map(|word| word.parse().unwrap_or(f64::NAN)).collect();
     let [requests, p50_ns, p99_ns, p999_ns] = figures[..] else {
         return Err(io::Error::other("the load generator's answer makes no sense"));
     };

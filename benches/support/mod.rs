@@ -17,6 +17,7 @@ pub mod measure;
 pub mod nio_rt;
 pub mod report;
 pub mod smol_rt;
+pub mod syscalls;
 pub mod tokio_rt;
 pub mod workloads;
 

@@ -14,6 +14,7 @@ pub mod waking;
 use std::time::Duration;
 
 use super::measure::median;
+use super::syscalls::{mark_begin, mark_end};
 use super::{Config, Rt};
 
 /// One figure that a workload reports; less is better in all of them.
@@ -129,7 +130,13 @@ impl<R: Rt> Workload<R> {
 
 fn repeat<R>(runtime: &R, ops: usize, repeats: usize, pass: fn(&R) -> Duration) -> Option<f64> {
     pass(runtime);
-    let times: Vec<f64> = (0..repeats).map(|_| pass(runtime).as_nanos() as f64 / ops as f64).collect();
+    let timed = |_| {
+        mark_begin();
+        let time = pass(runtime);
+        mark_end(ops as u64);
+        time.as_nanos() as f64 / ops as f64
+    };
+    let times: Vec<f64> = (0..repeats).map(timed).collect();
     median(&times)
 }
 
