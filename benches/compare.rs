@@ -34,14 +34,15 @@ A FILTER keeps the workloads whose key contains it; = before it asks for the ver
   --list             print the keys and stop
   --rounds N         rounds over everything (default 5, with --quick 2)
   --quick            a fourth of the work per sample
-  --runtimes A,B     of epicycle, tokio, smol, smol-run, nio, nio-local, bare
+  --runtimes A,B     of epicycle, tokio, smol, smol-run, nio, nio-local, bare, monoio
   --json PATH        where to write all samples (default target/compare.json)
   --syscalls         count system calls with strace instead (into target/syscalls.json; default 3 rounds)";
 
 /// The name of the pseudo runtime that is a plain selector loop.
 const BARE: &str = "bare";
-const RUNTIMES: [&str; 7] =
-    [Epicycle::NAME, Tokio::NAME, Smol::<false>::NAME, Smol::<true>::NAME, Nio::NAME, NioLocal::NAME, BARE];
+const MONOIO: &str = "monoio";
+const RUNTIMES: [&str; 8] =
+    [Epicycle::NAME, Tokio::NAME, Smol::<false>::NAME, Smol::<true>::NAME, Nio::NAME, NioLocal::NAME, BARE, MONOIO];
 /// No sample takes a tenth of this.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -164,7 +165,8 @@ fn child(key: &str, runtime: &str, scale: Scale) -> Result<()> {
         Smol::<true>::NAME => sample::<Smol<true>>(key, scale)?,
         Nio::NAME => sample::<Nio>(key, scale)?,
         NioLocal::NAME => sample::<NioLocal>(key, scale)?,
-        _ => find::<Epicycle>(key)?.bare.map(|bare| bare(scale)),
+        BARE => find::<Epicycle>(key)?.bare.map(|bare| bare(scale)),
+        _ => find::<Epicycle>(key)?.monoio.map(|monoio| monoio(scale)),
     };
     for figure in figures.into_iter().flatten() {
         match figure {
@@ -205,7 +207,7 @@ fn parent(options: &Options) -> Result<()> {
             for turn in 0..runtimes.len() {
                 // Another order in every round, so that nobody always follows the same neighbour.
                 let runtime = &runtimes[(turn + round) % runtimes.len()];
-                if runtime == BARE && workload.bare.is_none() {
+                if !takes_part(workload, runtime) {
                     continue;
                 }
                 progress(&format!("round {}/{rounds} {} on {runtime}", round + 1, workload.key));
@@ -234,8 +236,8 @@ fn count_calls(options: &Options) -> Result<()> {
     let mut report = syscalls::Report::default();
     for round in 0..rounds {
         for traced in chosen() {
-            let has_bare = find::<Epicycle>(traced.key)?.bare.is_some();
-            for runtime in options.runtimes.iter().filter(|runtime| has_bare || *runtime != BARE) {
+            let workload = find::<Epicycle>(traced.key)?;
+            for runtime in options.runtimes.iter().filter(|runtime| takes_part(&workload, runtime)) {
                 progress(&format!("round {}/{rounds} {} on {runtime} under strace", round + 1, traced.key));
                 let command = syscalls::strace(&std::env::current_exe()?, &log);
                 match run_child(command, traced.key, runtime, true)? {
@@ -252,6 +254,15 @@ fn count_calls(options: &Options) -> Result<()> {
     report.write_json(&path)?;
     println!("All counts are in {}.", path.display());
     Ok(())
+}
+
+/// Whether it is worth starting a process for; a runtime may still have no such configuration.
+fn takes_part(workload: &Workload<Epicycle>, runtime: &str) -> bool {
+    match runtime {
+        BARE => workload.bare.is_some(),
+        MONOIO => workload.monoio.is_some(),
+        _ => true,
+    }
 }
 
 /// Replaces the last line of a terminal; nothing in a log.

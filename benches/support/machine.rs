@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 /// Each as in `Cargo.lock`, which decides what was linked.
-const PEERS: [&str; 5] = ["tokio", "async-executor", "async-io", "nio", "mio"];
+const PEERS: [&str; 6] = ["tokio", "async-executor", "async-io", "nio", "monoio", "mio"];
 
 pub struct Machine {
     cpu: String,

@@ -14,6 +14,7 @@ pub mod http;
 pub mod jobs;
 pub mod machine;
 pub mod measure;
+pub mod monoio_rt;
 pub mod nio_rt;
 pub mod report;
 pub mod smol_rt;

@@ -93,6 +93,8 @@ pub struct Workload<R> {
     pub body: Body<R>,
     /// The same without any runtime, as a floor.
     pub bare: Option<fn(Scale) -> Figures>,
+    /// The same on monoio, which is a server's loop and no [`Rt`].
+    pub monoio: Option<fn(Scale) -> Figures>,
 }
 
 impl<R: Rt> Workload<R> {
@@ -103,11 +105,11 @@ impl<R: Rt> Workload<R> {
         repeats: usize,
         pass: fn(&R) -> Duration,
     ) -> Self {
-        Workload { key, config: Config::TWO, metrics, body: Body::Pass { ops, repeats, pass }, bare: None }
+        Workload { key, config: Config::TWO, metrics, body: Body::Pass { ops, repeats, pass }, bare: None, monoio: None }
     }
 
     const fn probe(key: &'static str, metrics: &'static [Metric], probe: fn(&R, Scale) -> Figures) -> Self {
-        Workload { key, config: Config::TWO, metrics, body: Body::Probe(probe), bare: None }
+        Workload { key, config: Config::TWO, metrics, body: Body::Probe(probe), bare: None, monoio: None }
     }
 
     const fn with(mut self, config: Config) -> Self {

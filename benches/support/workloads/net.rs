@@ -2,6 +2,7 @@
 //!
 //! Owner-only: each probe runs inside `block_on` on the bench's main thread.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -13,7 +14,7 @@ use super::{Figures, Metric, Scale, Workload, metric, movable, near_bare};
 use crate::support::bare::{self, Load};
 use crate::support::jobs::{Client, Protocol};
 use crate::support::measure::{percentile, raise_descriptor_limit};
-use crate::support::{Config, Rt};
+use crate::support::{Config, Rt, monoio_rt};
 
 const ECHO_1: &[Metric] = &[
     metric("TCP echo, 1 connection, a request", "ns"),
@@ -62,9 +63,11 @@ pub fn workloads<R: Rt>() -> Vec<Workload<R>> {
         Workload::probe("echo-blocker", BESIDE_BLOCKER, beside_blocker),
     ];
     let mut small = Workload::probe("server-64", SERVER_64, |runtime, scale| served(runtime, 64, scale));
-    small.bare = Some(|scale| served_bare(64, scale));
+    small.bare = Some(|scale| served_alone(64, scale, serve_bare));
+    small.monoio = Some(|scale| served_alone(64, scale, serve_monoio));
     let mut large = Workload::probe("server-1000", SERVER_1000, |runtime, scale| served(runtime, 1000, scale));
-    large.bare = Some(|scale| served_bare(1000, scale));
+    large.bare = Some(|scale| served_alone(1000, scale, serve_bare));
+    large.monoio = Some(|scale| served_alone(1000, scale, serve_monoio));
     list.extend([small, large].map(|workload| workload.with(Config::ONE)));
     list.push(Workload::probe("http", HTTP, http));
     list
@@ -152,10 +155,21 @@ fn loaded<R: Rt>(runtime: &R, protocol: Protocol, conns: usize, scale: Scale) ->
     })
 }
 
-fn served_bare(conns: usize, scale: Scale) -> Figures {
+type Told = std_mpsc::Sender<SocketAddr>;
+
+fn serve_bare(told: Told) -> io::Result<()> {
+    bare::serve(|address| told.send(address).expect("nobody asks"))
+}
+
+fn serve_monoio(told: Told) -> io::Result<()> {
+    monoio_rt::serve(|address| told.send(address).expect("nobody asks"))
+}
+
+/// As [`served`], by a thread that is the whole server.
+fn served_alone(conns: usize, scale: Scale, serve: fn(Told) -> io::Result<()>) -> Figures {
     raise_descriptor_limit(conns as u64 + 200);
     let (tx, rx) = std_mpsc::channel();
-    std::thread::spawn(move || bare::serve(|address| tx.send(address).expect("nobody asks")));
+    std::thread::spawn(move || serve(tx));
     let address = rx.recv().expect("the server did not start");
     let duration = scale.millis(LOADED_MILLIS);
     server_figures(bare::under_load(address, Protocol::Echo, conns, duration).expect("no load"))
