@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use epicycle::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use epicycle::net::{TcpListener, TcpStream};
@@ -36,6 +36,7 @@ impl Rt for Epicycle {
     type Listener = TcpListener;
     type Conn = TcpStream;
     type Stream = TcpStream;
+    type Timer = epicycle::time::Sleep;
 
     fn start(config: Config) -> Option<Self> {
         let mut builder = Runtime::builder().worker_threads(config.workers).work_stealing(config.stealing);
@@ -91,6 +92,14 @@ impl Rt for Epicycle {
 
     async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
         epicycle::time::timeout(duration, future).await.ok()
+    }
+
+    fn timer(duration: Duration) -> Option<Self::Timer> {
+        Some(epicycle::time::sleep(duration))
+    }
+
+    fn reset(timer: &mut Self::Timer, duration: Duration) {
+        timer.reset(Instant::now() + duration);
     }
 
     async fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -84,13 +84,13 @@ async fn arm_and_drop<R: Rt>(times: usize, earlier: usize) -> u64 {
 }
 
 /// Polls once, so that the timer is really armed.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
+pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
     let pending = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await;
     assert!(pending, "the timeout ended at once");
 }
 
 /// Yields now and then: a runtime with a cooperative budget would refuse to arm anything more in this poll.
-async fn breathe<R: Rt>(count: usize) {
+pub async fn breathe<R: Rt>(count: usize) {
     if count % 32 == 31 {
         R::yield_now().await;
     }

@@ -69,6 +69,8 @@ pub trait Rt: Sized + 'static {
     /// An accepted connection on its way to the task that will serve it.
     type Conn: Send + 'static;
     type Stream: Unpin;
+    /// A sleep that may be polled, reset and dropped on any thread.
+    type Timer: Future + Send + Unpin + 'static;
 
     /// `None` if this runtime has no such configuration.
     fn start(config: Config) -> Option<Self>;
@@ -95,6 +97,9 @@ pub trait Rt: Sized + 'static {
 
     fn sleep(duration: Duration) -> impl Future<Output = ()>;
     fn timeout<F: Future>(duration: Duration, future: F) -> impl Future<Output = Option<F::Output>>;
+    /// `None` if this runtime's sleeps stay on their thread.
+    fn timer(duration: Duration) -> Option<Self::Timer>;
+    fn reset(timer: &mut Self::Timer, duration: Duration);
 
     fn bind(address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>>;
     fn local_addr(listener: &Self::Listener) -> io::Result<SocketAddr>;

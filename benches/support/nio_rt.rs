@@ -93,6 +93,7 @@ macro_rules! impl_rt {
             type Listener = TcpListener;
             type Conn = TcpConnection;
             type Stream = TcpStream;
+            type Timer = std::future::Pending<()>;
 
             fn start(config: Config) -> Option<Self> {
                 Self::start_with(config)
@@ -141,6 +142,12 @@ macro_rules! impl_rt {
             async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
                 nio::timeout(duration, future).await
             }
+
+            fn timer(_: Duration) -> Option<Self::Timer> {
+                None
+            }
+
+            fn reset(_: &mut Self::Timer, _: Duration) {}
 
             async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
                 TcpListener::bind(address).await

@@ -42,6 +42,7 @@ impl<const CALLER_RUNS: bool> Rt for Smol<CALLER_RUNS> {
     type Listener = Async<TcpListener>;
     type Conn = Async<TcpStream>;
     type Stream = Async<TcpStream>;
+    type Timer = Timer;
 
     fn start(config: Config) -> Option<Self> {
         if !config.stealing {
@@ -97,6 +98,14 @@ impl<const CALLER_RUNS: bool> Rt for Smol<CALLER_RUNS> {
             None
         };
         or(async { Some(future.await) }, expired).await
+    }
+
+    fn timer(duration: Duration) -> Option<Self::Timer> {
+        Some(Timer::after(duration))
+    }
+
+    fn reset(timer: &mut Self::Timer, duration: Duration) {
+        timer.set_after(duration);
     }
 
     async fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {

@@ -37,6 +37,7 @@ impl Rt for Tokio {
     type Listener = TcpListener;
     type Conn = TcpStream;
     type Stream = TcpStream;
+    type Timer = Pin<Box<tokio::time::Sleep>>;
 
     fn start(config: Config) -> Option<Self> {
         if !config.stealing {
@@ -89,6 +90,14 @@ impl Rt for Tokio {
 
     async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Output> {
         tokio::time::timeout(duration, future).await.ok()
+    }
+
+    fn timer(duration: Duration) -> Option<Self::Timer> {
+        Some(Box::pin(tokio::time::sleep(duration)))
+    }
+
+    fn reset(timer: &mut Self::Timer, duration: Duration) {
+        timer.as_mut().reset(tokio::time::Instant::now() + duration);
     }
 
     async fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -3,6 +3,7 @@
 //! To add a row, write a function generic over [`Rt`] and add an entry to [`all`]; nothing else knows the list.
 //! Owner-only: called by the bench's main thread.
 
+pub mod crossing;
 pub mod memory;
 pub mod net;
 pub mod scheduling;
@@ -105,7 +106,14 @@ impl<R: Rt> Workload<R> {
         repeats: usize,
         pass: fn(&R) -> Duration,
     ) -> Self {
-        Workload { key, config: Config::TWO, metrics, body: Body::Pass { ops, repeats, pass }, bare: None, monoio: None }
+        Workload {
+            key,
+            config: Config::TWO,
+            metrics,
+            body: Body::Pass { ops, repeats, pass },
+            bare: None,
+            monoio: None,
+        }
     }
 
     const fn probe(key: &'static str, metrics: &'static [Metric], probe: fn(&R, Scale) -> Figures) -> Self {
@@ -152,5 +160,6 @@ pub fn all<R: Rt>() -> Vec<Workload<R>> {
     list.extend(net::workloads());
     list.extend(memory::workloads());
     list.extend(traps::workloads());
+    list.extend(crossing::workloads());
     list
 }

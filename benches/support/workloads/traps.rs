@@ -125,7 +125,7 @@ fn slot<R: Rt>(runtime: &R, scale: Scale) -> Figures {
     vec![median(&waits)]
 }
 
-fn spin(duration: Duration) {
+pub fn spin(duration: Duration) {
     let end = Instant::now() + duration;
     while Instant::now() < end {
         std::hint::spin_loop();
