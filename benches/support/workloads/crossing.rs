@@ -107,7 +107,9 @@ fn inbound<R: Rt>(runtime: &R, scale: Scale) -> Figures {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         R::detach(R::spawn_remote(&remote, async move {
-            while !stopped.load(Ordering::Relaxed) {
+            // For whoever does not run anything else meanwhile, it ends after so long.
+            let end = Instant::now() + Duration::from_secs(2);
+            while !stopped.load(Ordering::Relaxed) && Instant::now() < end {
                 spin(Duration::from_millis(10));
                 R::yield_now().await;
             }
