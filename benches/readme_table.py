@@ -130,7 +130,7 @@ def calls(syscalls):
         counts = [count(row["runtimes"].get(name), waking) for name in names]
         goal = row["goal"] or {}
         verdict = {True: "met", False: "**missed**"}.get(goal.get("met"), "")
-        under = f"< {goal['under']:.3g}" if goal else ""
+        under = f"< {goal['under']:.4g}" if goal else ""
         title = ("futex and eventfd calls, " if waking else "all, ") + row["per"]
         lines.append("| " + " | ".join([title, *counts, under, verdict]) + " |")
     return "\n".join(lines) + "\n"
