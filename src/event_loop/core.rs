@@ -230,6 +230,15 @@ impl LoopCore {
         self.ready.push_pinned(handle);
     }
 
+    /// The same for a handle that peers may steal, if there are any: a loop without peers has one FIFO.
+    #[inline]
+    pub(crate) fn push_stealable(&self, handle: ReadyHandle) {
+        if !self.ready.is_shared() {
+            return self.append(handle);
+        }
+        self.ready.push_stealable(handle);
+    }
+
     #[cold]
     fn take_posts_first(&self) {
         self.take_posts();

@@ -51,6 +51,10 @@ impl Ready {
         }
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.stealable.borrow().is_some()
+    }
+
     /// Moves an inbox's posts to the pinned FIFO.
     pub(crate) fn take_posts(&self, inbox: &Inbox) -> usize {
         let mut pinned = self.pinned.borrow_mut();

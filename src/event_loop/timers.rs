@@ -12,7 +12,8 @@
 //! *The spare.* One exception, and only until the end of the turn: a timer that is dropped in a turn of its own loop stays in
 //! the heap as the spare, and the next one that this thread arms takes its place. A server's `timeout(.., read()).await` in a
 //! loop does one after the other, and pays one visit to the heap for both. The heap counts the spare as cancelled, does
-//! not show it, and does not wake for it. Only wakers of cells are kept so, whose clones nobody can count.
+//! not show it, and does not wake for it. Only wakers of the loop's own tasks and callbacks are kept so: nobody can count their
+//! clones, and dropping the last one runs no user code, since the runtime goes on.
 //!
 //! The spare is named by two words that the loop's thread alone sets, without the lock, and only when none is named; they are
 //! cleared under the lock, by that thread or by whoever finds the spare due. Under the lock, then, a spare that is seen
@@ -40,7 +41,7 @@ use super::clock::NEVER;
 use super::heap::{Heap, Key};
 use crate::primitive::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::primitive::{BiasedMutex, MODELLED};
-use crate::task::{Event, FutureId, Observer, is_cell_waker, only_loop};
+use crate::task::{Event, FutureId, Observer, only_loop};
 
 /// How many wakers are taken out of the heap before they are woken.
 const BATCH: usize = if MODELLED { 1 } else { 64 };
@@ -392,10 +393,10 @@ enum Given<'a> {
 }
 
 impl Given<'_> {
-    fn is_of_cell(&self) -> bool {
+    fn waker(&self) -> &Waker {
         match self {
-            Self::Own(waker) => is_cell_waker(waker),
-            Self::Lent(waker) => is_cell_waker(waker),
+            Self::Own(waker) => waker,
+            Self::Lent(waker) => waker,
         }
     }
 

@@ -100,6 +100,7 @@ pub(super) fn add(
     let mut watch = core.watches().borrow_mut().by_fd.remove(&raw);
     if let Some(known) = &watch {
         let wanted = known.interest().map_or(interest_of(direction), |i| i | interest_of(direction));
+        known.readiness.forget(direction);
         if selector.rearm(raw, known.token, wanted).is_err() {
             // The number's former owner was closed: its callbacks die with it.
             selector.deregister_closed(raw, known.token);
@@ -168,8 +169,14 @@ fn spawn(
             return Poll::Ready(());
         }
         if readiness.poll(cx, direction).is_ready() {
-            // Once a turn.
-            cx.waker().wake_by_ref();
+            // Another thread looked during the call: at what was there before it.
+            readiness.forget(direction);
+            if remote.selector().rearm(fd, token, registered.get()).is_err() {
+                return Poll::Ready(());
+            }
+            if readiness.poll(cx, direction).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
     });

@@ -9,8 +9,8 @@
 //! *Threads.* Any. `light` may be relied upon only if [`are_there`] says so. *Ordering.* As said; the models' stand-ins
 //! are `SeqCst` fences.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 #[cfg(target_os = "linux")]
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
@@ -25,23 +25,48 @@ pub(crate) fn light() {
 #[cold]
 pub(crate) fn heavy() {
     #[cfg(target_os = "linux")]
-    // Registered, or nobody would be here, and then it does not fail. If it did, going on would be a data race.
-    membarrier(MembarrierCommand::PrivateExpedited).expect("membarrier was there before");
+    if let Err(error) = membarrier(MembarrierCommand::PrivateExpedited) {
+        // It was registered, or nobody would be here, and then it fails only if a sandbox has come since that forbids it, or the
+        // kernel is out of memory. Going on would be a data race, and a panic would leave the lock open.
+        eprintln!("epicycle: membarrier(2) fails now, and did not before: {error}; aborting");
+        std::process::abort();
+    }
 }
 
-/// Whether the kernel has them. Asks it at the first call.
+/// Whether they can be relied upon by now.
+#[inline]
 pub(crate) fn are_there() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    *REGISTERED.get_or_init(register)
+    // Ordering: Acquire, pairs with the store in `register`.
+    REGISTERED.load(Ordering::Acquire)
+}
+
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Asks the kernel for them, once. In a process of many threads it takes some ten milliseconds to say yes (it waits until each CPU
+/// has been through the scheduler), so there a thread is made that waits for it, and until then there are none.
+pub(crate) fn prepare() {
+    static ASKED: Once = Once::new();
+    ASKED.call_once(|| {
+        if is_single_threaded() {
+            register();
+        } else if cfg!(target_os = "linux") {
+            // Without them all works the same.
+            let _ = std::thread::Builder::new().name("membarrier".to_owned()).spawn(register);
+        }
+    });
+}
+
+fn is_single_threaded() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 #[cfg(target_os = "linux")]
-fn register() -> bool {
-    membarrier_query().contains(MembarrierQuery::PRIVATE_EXPEDITED)
-        && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+fn register() {
+    let registered = membarrier_query().contains(MembarrierQuery::PRIVATE_EXPEDITED)
+        && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+    // Ordering: Release, pairs with the load in `are_there`.
+    REGISTERED.store(registered, Ordering::Release);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn register() -> bool {
-    false
-}
+fn register() {}

@@ -12,7 +12,7 @@
 //!
 //! By the fences (`asymmetric.rs`) either the owner reads `revoked` as set, or the other one reads `busy` as set: both do
 //! not get in. `revoked` is written by holders of `others` only. A revocation costs microseconds and an interrupt of the owner's
-//! CPU, and it takes [`UNOPPOSED`] locks of the owner to come to the next. Where the kernel has no such fences, nobody is owner.
+//! CPU, and it takes [`UNOPPOSED`] locks of the owner to come to the next. Without such fences it stays revoked.
 //!
 //! *Threads.* Any; `give_up` is its owner's. Locking twice on one thread panics or blocks for ever, as with any mutex.
 //! *Ordering.* As a mutex: each guard sees what those before it did. Owner to owner by program order; between others by `others`;
@@ -53,6 +53,7 @@ unsafe impl<T: Send> Sync for BiasedMutex<T> {}
 impl<T> BiasedMutex<T> {
     /// One without an owner.
     pub(crate) fn new(value: T) -> Self {
+        asymmetric::prepare();
         Self {
             owner: AtomicUsize::new(NOBODY),
             busy: AtomicBool::new(false),
@@ -68,16 +69,13 @@ impl<T> BiasedMutex<T> {
     /// # Panics
     /// If another thread has not given it up.
     pub(crate) fn take_over(&self) {
-        if !asymmetric::are_there() {
-            return;
-        }
         let _others = self.others.lock();
         // Ordering: Relaxed, all three: the owner is written and the bias set under `others`; without it only the thread
         // whose token it is draws conclusions.
         let before = self.owner.load(Ordering::Relaxed);
         assert!(before == NOBODY || before == thread_token(), "a biased mutex has two owners");
         self.owner.store(thread_token(), Ordering::Relaxed);
-        self.revoked.store(false, Ordering::Relaxed);
+        self.revoked.store(!asymmetric::are_there(), Ordering::Relaxed);
     }
 
     /// The owner, who holds no guard, is none any more.
@@ -120,8 +118,9 @@ impl<T> BiasedMutex<T> {
         if !self.revoked.load(Ordering::Relaxed) {
             return true;
         }
-        // Ordering: Relaxed: nothing was done under it.
-        self.busy.store(false, Ordering::Relaxed);
+        // Ordering: Release, pairs with the Acquire in `revoke`: nothing was done under it, but who reads this is to see what was done
+        // under the one before.
+        self.busy.store(false, Ordering::Release);
         false
     }
 
@@ -192,7 +191,7 @@ impl<T> Drop for BiasedGuard<'_, T> {
             Some(unopposed) if **unopposed >= UNOPPOSED => {
                 **unopposed = 0;
                 // Ordering: Relaxed: by the owner, under `others`.
-                self.mutex.revoked.store(false, Ordering::Relaxed);
+                self.mutex.revoked.store(!asymmetric::are_there(), Ordering::Relaxed);
             }
             Some(_) => {}
         }
@@ -250,6 +249,13 @@ mod tests {
     #[test]
     #[should_panic(expected = "locked twice")]
     fn a_second_guard_of_the_owner_is_refused() {
+        asymmetric::prepare();
+        for _ in 0..5_000 {
+            if asymmetric::are_there() {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
         if !asymmetric::are_there() {
             panic!("locked twice: not on this system");
         }
@@ -262,9 +268,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "two owners")]
     fn a_second_owner_is_refused() {
-        if !asymmetric::are_there() {
-            panic!("two owners: not on this system");
-        }
         let mutex = BiasedMutex::new(());
         mutex.take_over();
         thread::scope(|scope| {

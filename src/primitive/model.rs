@@ -89,6 +89,8 @@ pub(crate) mod asymmetric {
     pub(crate) fn are_there() -> bool {
         true
     }
+
+    pub(crate) fn prepare() {}
 }
 
 pub(crate) mod deque {

@@ -44,7 +44,9 @@ pub(crate) fn give_way(n: u32) {
     match n {
         0..64 => std::hint::spin_loop(),
         // It was interrupted in the middle.
-        _ => std::thread::yield_now(),
+        64..1024 => std::thread::yield_now(),
+        // It may be of a lower priority.
+        _ => std::thread::sleep(std::time::Duration::from_micros(50)),
     }
 }
 

@@ -233,7 +233,7 @@ impl Schedule for StealableHome {
         match target {
             // No announcement: the loop shares at its next turn if there is enough to share, and should its thread be held
             // up before that, the watcher sees to it.
-            Target::Own(core) => core.ready().push_stealable(handle),
+            Target::Own(core) => core.push_stealable(handle),
             Target::Anyone(anchor) => anchor.shared.inject(handle),
         }
     }

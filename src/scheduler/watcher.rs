@@ -18,11 +18,11 @@ use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
 
 /// How often the watcher looks. A stuck loop is known after two looks.
-pub(crate) const TICK: Duration = Duration::from_micros(350);
+pub(crate) const TICK: Duration = Duration::from_micros(300);
 
 /// The same while all who are awake are known to be stuck, so that one look finds what has come for them. The two together are
 /// the longest that anything waits for help.
-const TICK_BESIDE_STUCK: Duration = Duration::from_micros(600);
+const TICK_BESIDE_STUCK: Duration = Duration::from_micros(450);
 
 /// How often a busy loop looks at its neighbours, in nanoseconds.
 const ROUND_NANOS: u64 = 2_000_000;

@@ -543,9 +543,12 @@ impl RawTask {
         self.header().state.load().is_complete()
     }
 
-    /// A ready handle of this cell may cross to another thread and wait there, or be dropped.
+    /// A ready handle of this cell may cross to another thread and wait there, or be dropped. One whose cell a canceller has
+    /// claimed holds nothing but a reference.
     pub(super) fn may_travel(self) -> bool {
-        !self.header().pinned || self.header().state.load().is_unbuilt()
+        let header = self.header();
+        let now = header.state.load();
+        !header.pinned || now.is_unbuilt() || now.is_claimed()
     }
 
     /// Enters the live list; false if it is closed, and then the caller cancels the task.

@@ -67,7 +67,7 @@ pub(crate) use live::LiveList;
 pub use live::{TaskInfo, TaskState};
 pub(crate) use report::{ExceptionHandler, drop_payload, payload_text, report_to};
 pub(crate) use tracker::{Phase, Tracked};
-pub(crate) use waker::{is_cell_waker, only_loop};
+pub(crate) use waker::{is_own_waker, only_loop};
 
 /// How a cell reaches its queue. Implemented by the rooms above.
 ///

@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use super::cell::{Header, RawTask};
+use super::id;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
@@ -34,7 +35,7 @@ pub(super) fn waker(task: RawTask) -> Waker {
 }
 
 /// Whether it is a cell's: then cloning and dropping it only counts.
-pub(crate) fn is_cell_waker(waker: &Waker) -> bool {
+fn is_cell_waker(waker: &Waker) -> bool {
     std::ptr::eq(waker.vtable(), &raw const VTABLE)
 }
 
@@ -42,6 +43,12 @@ pub(crate) fn is_cell_waker(waker: &Waker) -> bool {
 pub(crate) fn only_loop(waker: &Waker) -> Option<usize> {
     // SAFETY: a cell's waker keeps the cell that its pointer points to.
     is_cell_waker(waker).then(|| unsafe { task(waker.data()) }.only_loop()).flatten()
+}
+
+/// Whether it is that of the task that this thread is inside, or of a cell that is pinned to the loop `index`.
+pub(crate) fn is_own_waker(waker: &Waker, index: usize) -> bool {
+    // SAFETY: as in `only_loop`.
+    is_cell_waker(waker) && (id::is_current(unsafe { task(waker.data()) }) || only_loop(waker) == Some(index))
 }
 
 /// # Safety

@@ -12,14 +12,19 @@ use super::super::heap::Key;
 use super::super::{Remote, clock, current};
 use super::{Given, Timers};
 use crate::primitive::BiasedArc;
-use crate::task::{Event, FutureId, is_cell_waker, try_id};
+use crate::task::{Event, FutureId, is_own_waker, try_id};
+
+/// Whether the waker belongs to the loop `home`, which this thread drives: its cell goes without user code.
+fn may_be_kept(home: &BiasedArc<Remote>, waker: &Waker) -> bool {
+    is_own_waker(waker, home.index()) && current::is_on(home)
+}
 
 /// One armed deadline. Dropping it cancels.
 pub(crate) struct Timer {
     home: BiasedArc<Remote>,
     key: Key,
-    /// Whether the waker is a cell's.
-    of_cell: bool,
+    /// Whether the waker is one that may be kept for a while.
+    may_be_kept: bool,
 }
 
 impl Timer {
@@ -62,14 +67,14 @@ impl Timer {
 
     /// The same on `home`, which is this thread's.
     fn rearm_on<'a>(home: &BiasedArc<Remote>, deadline: u64, waker: Given<'a>) -> Result<Self, Given<'a>> {
-        let of_cell = waker.is_of_cell();
+        let may_be_kept = may_be_kept(&home, waker.waker());
         let key = home.timers().rearm(deadline, waker)?;
-        Ok(Self { home: home.clone(), key, of_cell })
+        Ok(Self { home: home.clone(), key, may_be_kept })
     }
 
     /// `tell` is called before the timer can fire, if there is anybody to be told.
     fn arm_told(home: BiasedArc<Remote>, deadline: u64, waker: Given<'_>, tell: impl FnOnce(&Timers, u64)) -> Self {
-        let of_cell = waker.is_of_cell();
+        let may_be_kept = may_be_kept(&home, waker.waker());
         let waker = waker.into_owned();
         let timers = home.timers();
         let mut inner = timers.inner.lock();
@@ -82,7 +87,7 @@ impl Timer {
         if inner.closed {
             drop(inner);
             waker.wake();
-            return Self { home, key: Key::DEAD, of_cell };
+            return Self { home, key: Key::DEAD, may_be_kept };
         }
         let earliest = deadline < inner.heap.next();
         let key = inner.heap.insert(deadline, sequence, waker);
@@ -92,7 +97,7 @@ impl Timer {
             // It may be asleep with a later deadline.
             home.unpark();
         }
-        Self { home, key, of_cell }
+        Self { home, key, may_be_kept }
     }
 
     /// What it was armed for.
@@ -110,7 +115,7 @@ impl Timer {
         }
         // Cloned and dropped outside the lock: both are user code.
         let mut waker = waker.clone();
-        self.of_cell = is_cell_waker(&waker);
+        self.may_be_kept = may_be_kept(&self.home, &waker);
         match timers.inner.lock().heap.waker(self.key) {
             None => return false,
             Some(kept) => std::mem::swap(kept, &mut waker),
@@ -145,7 +150,7 @@ impl Timer {
     /// Whether it may be kept as a spare: it is this thread's loop's, which is in a turn.
     fn is_here(&self) -> bool {
         let is_here = |core: &Rc<LoopCore>| core.is_in_turn() && BiasedArc::ptr_eq(core.remote(), &self.home);
-        self.of_cell && current::with(|core| core.is_some_and(is_here))
+        self.may_be_kept && current::with(|core| core.is_some_and(is_here))
     }
 }
 
