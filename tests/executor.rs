@@ -17,7 +17,7 @@ use common::{
 use epicycle::io::AsyncReadExt;
 use epicycle::runtime::{Executor, Job};
 use epicycle::time::sleep;
-use epicycle::{Runtime, RuntimeHandle, Task, run_in_executor, run_in_executor_on, spawn, yield_now};
+use epicycle::{EventLoop, Runtime, RuntimeHandle, Task, run_in_executor, run_in_executor_on, spawn, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -329,6 +329,27 @@ common::flavours! {
         });
     }
 
+    fn s0_13_a_loop_of_a_runtime_gives_its_jobs_to_the_runtime(rt: Runtime) {
+        rt.block_on(async {
+            let event_loop = EventLoop::current();
+            assert!(event_loop.run_in_executor(|| RuntimeHandle::try_current().is_ok()).await.unwrap());
+            assert!(rt.metrics().executor_threads > 0);
+            let last = rt.loops().last().unwrap().spawn_local(|| async {
+                EventLoop::current().run_in_executor(|| loop_index().is_none()).await.unwrap()
+            });
+            assert!(last.await.unwrap());
+            // Whatever runtime was entered since: it is the loop's own.
+            let other = Runtime::builder().worker_threads(1).build().unwrap();
+            let other_handle = other.handle();
+            let entered = other_handle.enter();
+            let job = event_loop.run_in_executor(|| RuntimeHandle::current().loops().len());
+            drop(entered);
+            assert_eq!(job.await.unwrap(), rt.loops().len());
+            assert_eq!(other.metrics().executor_threads, 0);
+            drop(run_in_executor(move || drop(other)));
+        });
+    }
+
     fn s0_13_jobs_on_an_executor_of_ones_own(rt: Runtime) {
         rt.block_on(async {
             let task = run_in_executor_on(&threads, || {
@@ -543,5 +564,164 @@ fn b48_a_storm_with_no_keep_alive_loses_no_job() {
                 }
             }
         });
+    });
+}
+
+// ------------------------------------------------------------------------------------------------ a loop on its own
+
+/// Runs `body` on a loop without a runtime, which is closed at the end.
+fn alone<T>(body: impl AsyncFnOnce(EventLoop) -> T) -> T {
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let output = event_loop.run_until_complete(body(event_loop.clone())).unwrap();
+        event_loop.close();
+        output
+    })
+}
+
+#[test]
+fn b47_s0_13_a_loop_on_its_own_has_an_executor() {
+    alone(async |event_loop| {
+        let (gate, here) = (Gate::new(), thread::current().id());
+        let release = gate.clone();
+        let job = run_in_executor(move || {
+            release.wait();
+            assert!(loop_index().is_none() && RuntimeHandle::try_current().is_err());
+            thread::current().id()
+        });
+        let ran = Arc::new(Mutex::new(None));
+        let slot = ran.clone();
+        job.add_done_callback(move |outcome| *slot.lock().unwrap() = Some((outcome, loop_index())));
+        event_loop.call_later(MS, move || gate.open()); // so the loop runs on
+        assert_ne!(job.await.unwrap(), here);
+        eventually_async("called", || ran.lock().unwrap().is_some()).await;
+        assert_eq!(*ran.lock().unwrap(), Some((epicycle::task::Outcome::Completed, Some(0))), "called on the loop");
+        // One after the other, on a thread that is kept; and many at once.
+        let mut seen = HashSet::new();
+        for _ in 0..50 {
+            seen.insert(event_loop.run_in_executor(|| thread::current().id()).await.unwrap());
+        }
+        assert!(seen.len() < 25, "{seen:?}");
+        let jobs: Vec<_> = (0..1000).map(|i| run_in_executor(move || i)).collect();
+        for (i, job) in jobs.into_iter().enumerate() {
+            assert_eq!(job.await.unwrap(), i);
+        }
+        assert!(run_in_executor_on(&threads, on_custom).await.unwrap());
+    });
+}
+
+#[test]
+fn b47_a_job_wakes_a_lone_loop_that_sleeps() {
+    alone(async |_| {
+        for _ in 0..20 {
+            run_in_executor(|| thread::sleep(MS)).await.unwrap(); // nothing else: the loop has no timer and no source
+        }
+    });
+}
+
+#[test]
+fn s0_13_a_job_may_be_given_to_a_lone_loop_that_does_not_run() {
+    with_timeout(|| {
+        let event_loop = EventLoop::new().unwrap();
+        let job = event_loop.run_in_executor(|| 6);
+        eventually("done by its thread", || job.done());
+        assert_eq!(event_loop.run_until_complete(job).unwrap().unwrap(), 6);
+        let held = event_loop.clone();
+        event_loop.close();
+        assert_eq!(panics(|| held.run_in_executor(|| 1)), "event loop is closed");
+        assert!(panics(|| run_in_executor(|| 1)).contains("no epicycle runtime here"));
+    });
+}
+
+#[test]
+fn s3_09_s3_35_closing_a_lone_loop_cancels_queued_jobs_and_leaves_running_ones() {
+    const THREADS: usize = 512;
+    with_timeout(|| {
+        let (gate, begun, probe) = (Gate::new(), Arc::new(AtomicUsize::new(0)), DropProbe::new());
+        let _open = gate.open_on_drop();
+        let event_loop = EventLoop::new().unwrap();
+        let running: Vec<_> = (0..THREADS)
+            .map(|i| {
+                let (release, count) = (gate.clone(), begun.clone());
+                event_loop.run_in_executor(move || {
+                    count.fetch_add(1, SeqCst);
+                    release.wait();
+                    i
+                })
+            })
+            .collect();
+        eventually("all threads are busy", || begun.load(SeqCst) == THREADS);
+        let (guard, count, called) = (probe.guard(), begun.clone(), Arc::new(AtomicUsize::new(0)));
+        let queued = event_loop.run_in_executor(move || {
+            let _guard = guard;
+            count.fetch_add(1, SeqCst);
+        });
+        let awaiting = event_loop.spawn_local(std::future::pending::<()>());
+        let counter = called.clone();
+        running[0].add_done_callback(move |_| _ = counter.fetch_add(1, SeqCst));
+        event_loop.close(); // does not wait: the gate is still closed
+        assert!(queued.done() && probe.count() == 1, "its closure is gone");
+        assert!(futures_lite::future::block_on(queued).unwrap_err().is_cancelled());
+        assert!(awaiting.cancelled());
+        assert!(running.iter().all(|job| !job.done()));
+        drop(event_loop);
+        gate.open();
+        for (i, job) in running.into_iter().enumerate() {
+            assert_eq!(futures_lite::future::block_on(job).unwrap(), i, "what it gives is not lost");
+        }
+        assert_eq!((begun.load(SeqCst), called.load(SeqCst)), (THREADS, 0), "no loop is left for the callback");
+    });
+}
+
+#[test]
+fn b50_a_panic_of_a_lone_loops_job_is_its_error_or_a_report() {
+    let reports = Reports::new();
+    let event_loop = EventLoop::new().unwrap();
+    event_loop.set_exception_handler(Some(Box::new(reports.handler())));
+    with_timeout(|| {
+        event_loop
+            .run_until_complete(async {
+                let error = run_in_executor(|| panic!("in a job")).await.unwrap_err();
+                assert_eq!(panic_text(&*error.into_panic()), "in a job");
+                drop(run_in_executor(|| panic!("nobody looks")));
+                eventually_async("reported", || reports.of_panic("nobody looks") == 1).await;
+                assert_eq!(run_in_executor(|| 6).await.unwrap(), 6, "the pool lives on");
+            })
+            .unwrap();
+    });
+    assert_eq!(reports.all().len(), 1);
+}
+
+#[test]
+fn n53_the_threads_of_a_closed_lone_loop_end() {
+    with_timeout(|| {
+        let ended = Gate::new();
+        thread_local! { static GUARD: std::cell::RefCell<Option<Box<dyn std::any::Any>>> = const { std::cell::RefCell::new(None) } }
+        let event_loop = EventLoop::new().unwrap();
+        let signal = ended.clone();
+        let job = event_loop.run_in_executor(move || {
+            let open = signal.open_on_drop();
+            GUARD.with(|guard| *guard.borrow_mut() = Some(Box::new(open)));
+        });
+        event_loop.run_until_complete(job).unwrap().unwrap();
+        assert!(!ended.is_open(), "the thread is kept");
+        event_loop.close();
+        ended.wait();
+    });
+}
+
+#[test]
+fn s0_13_names_are_looked_up_on_a_lone_loop() {
+    alone(async |_| {
+        let found: Vec<_> = epicycle::net::lookup_host("localhost:1").await.unwrap().collect();
+        assert!(!found.is_empty() && found.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 1));
+        let listener = epicycle::net::TcpListener::bind("localhost:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepting =
+            epicycle::spawn_local(async move { (listener.accept().await.unwrap(), listener.accept().await.unwrap()) });
+        epicycle::net::TcpStream::connect(("localhost", port)).await.unwrap();
+        epicycle::streams::open_connection(("localhost", port)).await.unwrap();
+        accepting.await.unwrap();
+        assert!(epicycle::net::lookup_host("no such name:1").await.is_err());
     });
 }

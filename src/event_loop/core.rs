@@ -5,7 +5,8 @@
 //!
 //! *Threads.* One. *Ordering.* Owner-only; what crosses threads is in `Remote`.
 
-use std::cell::{Cell, RefCell};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::panic::Location;
 use std::rc::Rc;
@@ -28,6 +29,12 @@ use crate::task::{
     Builder, Event, Handle, Id, Kind, NewTask, Once, Outcome, ReadyHandle, Task, TimerHandle, spawn_cell,
     try_run_eagerly,
 };
+
+/// What a room above gives to a loop on its own, and what ends with that loop.
+pub(crate) trait Companion: Any {
+    /// The loop closes. It is still the thread's current one.
+    fn close(&self);
+}
 
 pub(crate) struct LoopCore {
     pub(super) remote: BiasedArc<Remote>,
@@ -63,6 +70,7 @@ pub(crate) struct LoopCore {
     pub(super) handle_nanos: Cell<u64>,
     /// The root future's id as a task.
     root: Cell<Option<Id>>,
+    companion: OnceCell<Box<dyn Companion>>,
 }
 
 impl LoopCore {
@@ -103,6 +111,7 @@ impl LoopCore {
             since: Cell::new(0),
             handle_nanos: Cell::new(0),
             root: Cell::new(None),
+            companion: OnceCell::new(),
         })
     }
 
@@ -126,6 +135,16 @@ impl LoopCore {
     }
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+    /// Made at the first call, which says of which type it is.
+    pub(crate) fn companion<C: Companion>(&self, make: impl FnOnce() -> C) -> &C {
+        let companion: &dyn Any = &**self.companion.get_or_init(|| Box::new(make()));
+        companion.downcast_ref().expect("a loop has one companion")
+    }
+    pub(super) fn close_companion(&self) {
+        if let Some(companion) = self.companion.get() {
+            companion.close();
+        }
     }
     pub(crate) fn stop(&self) {
         self.stopping.set(true);

@@ -36,10 +36,10 @@ use std::time::{Duration, Instant};
 pub use loop_handle::LoopHandle;
 pub use standalone::LoopStopped;
 
-pub(crate) use core::{Idle, LoopCore};
+pub(crate) use core::{Companion, Idle, LoopCore};
 pub(crate) use readiness::Direction;
 pub(crate) use registration::Registration;
-pub(crate) use remote::Remote;
+pub(crate) use remote::{PinnedHome, Remote};
 pub(crate) use selector::only_alarms;
 pub(crate) use timers::Timer;
 
@@ -52,7 +52,8 @@ pub(crate) use crate::task::budget::poll_proceed;
 ///
 /// Inside a runtime, [`current`](Self::current) is this thread's loop. On its own, [`new`](Self::new) makes a loop that is
 /// asyncio whole: [`run_until_complete`](Self::run_until_complete), [`run_forever`](Self::run_forever),
-/// [`stop`](Self::stop), [`close`](Self::close).
+/// [`stop`](Self::stop), [`close`](Self::close). Names are looked up, and jobs of
+/// [`run_in_executor`](Self::run_in_executor) run, on threads that belong to that loop.
 ///
 /// # Panics
 /// Scheduling methods panic with "event loop is closed" on a loop that was closed; for a runtime's loop 0 that is also a
@@ -109,6 +110,10 @@ impl EventLoop {
     /// ```
     pub fn try_current() -> Option<Self> {
         current::current().map(|core| Self { core })
+    }
+
+    pub(crate) fn core(&self) -> &Rc<LoopCore> {
+        &self.core
     }
 
     /// The loop's number in its runtime; 0 for a loop on its own.

@@ -244,6 +244,9 @@ impl EventLoop {
     /// Drops everything that was scheduled and ends the loop for good; a second call does nothing. Dropping the last handle
     /// does the same.
     ///
+    /// Its executor ends with it: jobs that have not begun are cancelled. Those that run are not waited for, as in asyncio; they run
+    /// to their ends, after which their threads end, too.
+    ///
     /// # Panics
     /// While the loop runs, and on a loop of a runtime.
     ///
@@ -332,6 +335,7 @@ fn close(core: &Rc<LoopCore>) {
     // First, so that what they wake is among what is drained.
     remote.timers().close(|waker| remote.wake(waker));
     remote.selector().close(|waker| remote.wake(waker));
+    core.close_companion();
     loop {
         let unpinned = remote.live().cancel_all();
         let travellers = core.drop_pinned();

@@ -48,7 +48,7 @@ impl<T: sealed::Resolve + ?Sized> ToSocketAddrs for T {}
 ///
 /// # Panics
 ///
-/// Outside of a runtime, if a name has to be looked up. An address is understood anywhere.
+/// Outside of a runtime and off a loop, if a name has to be looked up. An address is understood anywhere.
 ///
 /// # Examples
 ///

@@ -17,7 +17,7 @@ use crate::scheduler;
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Outside of a runtime and off a loop.
 ///
 /// # Examples
 ///

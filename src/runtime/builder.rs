@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Runtime;
-use crate::scheduler::{Executor, Options};
+use crate::scheduler::{Executor, Options, Threads};
 use crate::task::{ErrorContext, Instrument, Observer};
 
 /// The variable that sets the number of loops where the program does not.
@@ -64,12 +64,8 @@ impl Builder {
             event_interval: 61,
             spin: Duration::ZERO,
             may_spin: false,
-            max_executor_threads: 512,
-            executor_keep_alive: Duration::from_secs(10),
+            threads: Threads::default(),
             default_executor: None,
-            // At most 15 bytes, or Linux cuts it.
-            thread_name: Arc::new(|| "epicycle".into()),
-            thread_stack_size: None,
             on_thread_start: None,
             on_thread_stop: None,
             exception_handler: None,
@@ -145,7 +141,7 @@ impl Builder {
     /// assert_eq!(rt.block_on(name).unwrap().as_deref(), Some("web-1"));
     /// ```
     pub fn thread_name_fn(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        self.options.thread_name = Arc::new(name);
+        self.options.threads.name = Arc::new(name);
         self
     }
 
@@ -159,7 +155,7 @@ impl Builder {
     /// assert_eq!(rt.block_on(job).unwrap(), 3 << 20);
     /// ```
     pub fn thread_stack_size(mut self, bytes: usize) -> Self {
-        self.options.thread_stack_size = Some(bytes);
+        self.options.threads.stack_size = Some(bytes);
         self
     }
 
@@ -218,7 +214,7 @@ impl Builder {
     #[track_caller]
     pub fn max_blocking_threads(mut self, n: usize) -> Self {
         assert!(n >= 1, "max_blocking_threads must be at least 1");
-        self.options.max_executor_threads = n;
+        self.options.threads.max = n;
         self
     }
 
@@ -236,7 +232,7 @@ impl Builder {
     /// }
     /// ```
     pub fn blocking_keep_alive(mut self, time: Duration) -> Self {
-        self.options.executor_keep_alive = time;
+        self.options.threads.keep_alive = time;
         self
     }
 

@@ -115,8 +115,8 @@ impl Runtime {
         let handle = RuntimeHandle::new(Anchor::new(&shared, OUTSIDE));
         let runtime = Self { handle, threads: Mutex::new(Vec::with_capacity(queues.len())) };
         for (index, queue) in queues.into_iter().enumerate().skip(1) {
-            let mut builder = thread::Builder::new().name((shared.options.thread_name)());
-            if let Some(size) = shared.options.thread_stack_size {
+            let mut builder = thread::Builder::new().name((shared.options.threads.name)());
+            if let Some(size) = shared.options.threads.stack_size {
                 builder = builder.stack_size(size);
             }
             let anchor = Anchor::new(&shared, index);

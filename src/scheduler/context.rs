@@ -49,6 +49,16 @@ pub(crate) fn works_for(shared: &Arc<Shared>) -> bool {
     ENTRIES.try_with(|entries| entries.borrow().iter().any(works)).unwrap_or(false)
 }
 
+/// The runtime that this thread works for and that has this number as its loops' `fleet`.
+pub(crate) fn of_fleet(fleet: usize) -> Option<BiasedArc<Anchor>> {
+    let anchor = |entries: &RefCell<Vec<Entry>>| {
+        let entries = entries.borrow();
+        let entry = entries.iter().rev().find(|entry| entry.works && entry.anchor.shared.fleet() == fleet)?;
+        Some(entry.anchor.clone())
+    };
+    ENTRIES.try_with(anchor).ok().flatten()
+}
+
 fn push(anchor: BiasedArc<Anchor>, works: bool) -> u64 {
     let number = LAST_NUMBER.get() + 1;
     LAST_NUMBER.set(number);

@@ -7,21 +7,57 @@
 //! *Threads.* Any may submit. Jobs run under no lock. *Ordering.* The lock's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::context;
-use super::shared::{Anchor, OUTSIDE};
-use crate::primitive::BiasedArc;
-use crate::task::{ErrorContext, Event, LiveList, Observer, ReadyHandle, catch};
+use super::context::Working;
+use super::jobs::Executor;
+use crate::task::{Callbacks, ErrorContext, Event, LiveList, Observer, ReadyHandle, catch};
 
 /// What awaiting a job says that came too late; asyncio's words.
 pub(super) const SHUT_DOWN: &str = "Executor shutdown has been called";
 
+/// Whose pool it is: a runtime, or a loop on its own.
+pub(crate) trait Owner: Clone + Send + Sync + 'static {
+    fn pool(&self) -> &Pool;
+    /// Runs the jobs instead of the pool.
+    fn default_executor(&self) -> Option<Arc<dyn Executor>>;
+    /// The same for one of the pool's threads to hold.
+    fn for_thread(&self) -> Self;
+    /// On such a thread: what `spawn` and its like mean there until the guard goes.
+    fn enter(&self) -> Option<Working>;
+    fn observer(&self) -> &Observer;
+    fn deliver(&self, callbacks: Callbacks);
+    fn report(&self, context: &ErrorContext);
+}
+
+/// How a pool makes its threads.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    pub(crate) max: usize,
+    pub(crate) keep_alive: Duration,
+    pub(crate) name: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) stack_size: Option<usize>,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self {
+            max: 512,
+            keep_alive: Duration::from_secs(10),
+            // At most 15 bytes, or Linux cuts it.
+            name: Arc::new(|| "epicycle".into()),
+            stack_size: None,
+        }
+    }
+}
+
 pub(crate) struct Pool {
+    options: Threads,
     inner: Mutex<Inner>,
     work: Condvar,
     ended: Condvar,
@@ -54,9 +90,9 @@ pub(crate) struct ExecutorCounts {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(options: Threads) -> Self {
         let foreign = LiveList::new();
-        Self { inner: Mutex::default(), work: Condvar::new(), ended: Condvar::new(), foreign }
+        Self { options, inner: Mutex::default(), work: Condvar::new(), ended: Condvar::new(), foreign }
     }
 
     pub(crate) fn counts(&self) -> ExecutorCounts {
@@ -69,7 +105,7 @@ impl Pool {
     }
 
     /// Queues a job. After shutdown it is refused, which cancels it.
-    pub(super) fn submit(&self, anchor: &BiasedArc<Anchor>, job: ReadyHandle) {
+    pub(super) fn submit(&self, owner: &impl Owner, job: ReadyHandle) {
         let mut inner = self.inner.lock();
         if inner.refuses {
             drop(inner);
@@ -80,25 +116,24 @@ impl Pool {
             inner.called += 1;
             drop(inner);
             self.work.notify_one();
-        } else if inner.threads.len() < anchor.shared.options.max_executor_threads {
+        } else if inner.threads.len() < self.options.max {
             inner.last_thread += 1;
             let id = inner.last_thread;
             inner.threads.insert(id, None);
             drop(inner);
-            self.start_thread(anchor, id);
+            self.start_thread(owner, id);
         }
     }
 
-    fn start_thread(&self, anchor: &BiasedArc<Anchor>, id: u64) {
-        let options = &anchor.shared.options;
+    fn start_thread(&self, owner: &impl Owner, id: u64) {
         // A name is not worth losing the job for.
-        let name = catch(|| (options.thread_name)()).unwrap_or_else(|_| "epicycle".into());
+        let name = catch(|| (self.options.name)()).unwrap_or_else(|_| "epicycle".into());
         let mut builder = thread::Builder::new().name(name);
-        if let Some(size) = options.thread_stack_size {
+        if let Some(size) = self.options.stack_size {
             builder = builder.stack_size(size);
         }
-        let own = Anchor::new(&anchor.shared, OUTSIDE);
-        match builder.spawn(move || own.shared.executor.run_thread(&own, id)) {
+        let own = owner.for_thread();
+        match builder.spawn(move || own.pool().run_thread(&own, id)) {
             Ok(handle) => {
                 if let Some(slot) = self.inner.lock().threads.get_mut(&id) {
                     *slot = Some(handle);
@@ -115,16 +150,16 @@ impl Pool {
                 drop(inner);
                 self.note_end();
                 let text = format!("cannot start an executor thread: {error}");
-                anchor.shared.remotes[0].report(&ErrorContext::new(text));
+                owner.report(&ErrorContext::new(text));
                 drop(stranded);
             }
         }
     }
 
-    fn run_thread(&self, anchor: &BiasedArc<Anchor>, id: u64) {
-        let entered = context::work_for(anchor.clone());
-        while let Some(job) = self.next_job(id, anchor.shared.options.executor_keep_alive) {
-            let observer = &anchor.shared.options.observer;
+    fn run_thread(&self, owner: &impl Owner, id: u64) {
+        let entered = owner.enter();
+        while let Some(job) = self.next_job(id) {
+            let observer = owner.observer();
             match observer.is_on() {
                 false => job.run(),
                 true => run_told(job, observer),
@@ -156,9 +191,9 @@ impl Pool {
     }
 
     /// Waits for a job. `None`: the thread is to end, and is no longer counted: whoever submits from now on starts another.
-    fn next_job(&self, id: u64, keep_alive: Duration) -> Option<ReadyHandle> {
+    fn next_job(&self, id: u64) -> Option<ReadyHandle> {
         let mut inner = self.inner.lock();
-        let deadline = Instant::now().checked_add(keep_alive);
+        let deadline = Instant::now().checked_add(self.options.keep_alive);
         loop {
             if let Some(job) = inner.queue.pop_front() {
                 return Some(job);

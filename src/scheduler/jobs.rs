@@ -1,13 +1,14 @@
-//! Executor jobs: what runs them, the runtime's own pool of threads or an executor of the user's.
+//! Executor jobs: what runs them, the pool of the runtime or of the lone loop, or an executor of the user's.
 //!
 //! *Invariant.* A job is a one-shot cell; whoever runs it holds its ready handle. One that a user's executor drops is cancelled.
 //! Those of a default executor are in the pool's list until they end, so that shutdown can cancel and await them; those given to
 //! another one are its own business. *Threads.* Any. *Ordering.* `executor.rs`.
 
 use std::panic::Location;
+use std::sync::Arc;
 
-use super::context;
-use super::executor::SHUT_DOWN;
+use super::context::{self, Working};
+use super::executor::{Owner, Pool, SHUT_DOWN};
 use super::shared::{Anchor, OUTSIDE, StealableHome};
 use crate::primitive::BiasedArc;
 use crate::task::{
@@ -74,22 +75,52 @@ impl<F: Fn(Job) + Send + Sync + 'static> Executor for F {
     }
 }
 
+impl Owner for BiasedArc<Anchor> {
+    fn pool(&self) -> &Pool {
+        &self.shared.executor
+    }
+
+    fn default_executor(&self) -> Option<Arc<dyn Executor>> {
+        self.shared.options.default_executor.clone()
+    }
+
+    fn for_thread(&self) -> Self {
+        Anchor::new(&self.shared, OUTSIDE)
+    }
+
+    fn enter(&self) -> Option<Working> {
+        Some(context::work_for(self.clone()))
+    }
+
+    fn observer(&self) -> &Observer {
+        &self.shared.options.observer
+    }
+
+    fn deliver(&self, callbacks: Callbacks) {
+        StealableHome(self.clone()).deliver(callbacks);
+    }
+
+    fn report(&self, context: &ErrorContext) {
+        StealableHome(self.clone()).report(context);
+    }
+}
+
 /// The scheduler of executor jobs.
-struct JobHome {
-    anchor: BiasedArc<Anchor>,
+struct JobHome<O> {
+    owner: O,
     /// It is in the pool's list of foreign jobs.
     listed: bool,
 }
 
-impl Schedule for JobHome {
-    type Target = BiasedArc<Anchor>;
+impl<O: Owner> Schedule for JobHome<O> {
+    type Target = O;
 
-    fn target(&self) -> BiasedArc<Anchor> {
-        self.anchor.clone()
+    fn target(&self) -> O {
+        self.owner.clone()
     }
 
-    fn push(anchor: BiasedArc<Anchor>, handle: ReadyHandle) {
-        anchor.shared.executor.submit(&anchor, handle);
+    fn push(owner: O, handle: ReadyHandle) {
+        owner.pool().submit(&owner, handle);
     }
 
     fn is_home(&self) -> bool {
@@ -97,19 +128,19 @@ impl Schedule for JobHome {
     }
 
     fn live(&self) -> Option<&LiveList> {
-        self.listed.then(|| self.anchor.shared.executor.foreign())
+        self.listed.then(|| self.owner.pool().foreign())
     }
 
     fn observer(&self) -> Option<&Observer> {
-        Some(&self.anchor.shared.options.observer)
+        Some(self.owner.observer())
     }
 
     fn deliver(&self, callbacks: Callbacks) {
-        StealableHome(self.anchor.clone()).deliver(callbacks);
+        self.owner.deliver(callbacks);
     }
 
     fn report(&self, context: &ErrorContext) {
-        StealableHome(self.anchor.clone()).report(context);
+        self.owner.report(context);
     }
 }
 
@@ -117,72 +148,72 @@ fn new_job(location: &'static Location<'static>) -> NewTask {
     NewTask { kind: Kind::Job, pinned: false, queued: true, unbuilt: false, name: None, location }
 }
 
-/// Runs `job` on the default executor of `anchor`'s runtime.
+/// Runs `job` on `owner`'s default executor.
 pub(crate) fn run_in_executor_of<T: Send + 'static>(
-    anchor: BiasedArc<Anchor>,
+    owner: impl Owner,
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
 ) -> Task<T> {
-    if let Some(executor) = anchor.shared.options.default_executor.clone() {
-        return hand_over(anchor, &*executor, true, job, location);
+    if let Some(executor) = owner.default_executor() {
+        return hand_over(owner, &*executor, true, job, location);
     }
-    Task::new(launch(Once::new(job), JobHome { anchor, listed: false }, new_job(location)))
+    Task::new(launch(Once::new(job), JobHome { owner, listed: false }, new_job(location)))
 }
 
 /// Runs `job` on an executor of the user's.
 pub(crate) fn run_in_executor_on_of<T: Send + 'static>(
-    anchor: BiasedArc<Anchor>,
+    owner: impl Owner,
     executor: &(impl Executor + ?Sized),
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
 ) -> Task<T> {
-    hand_over(anchor, executor, false, job, location)
+    hand_over(owner, executor, false, job, location)
 }
 
 fn hand_over<T: Send + 'static>(
-    anchor: BiasedArc<Anchor>,
+    owner: impl Owner,
     executor: &(impl Executor + ?Sized),
     listed: bool,
     job: impl FnOnce() -> T + Send + 'static,
     location: &'static Location<'static>,
 ) -> Task<T> {
-    let raw = spawn_cell(Once::new(job), JobHome { anchor: anchor.clone(), listed }, new_job(location));
+    let raw = spawn_cell(Once::new(job), JobHome { owner: owner.clone(), listed }, new_job(location));
     let task = Task::new(raw);
     let handle = raw.into_ready();
-    if !raw.bind(&JobHome { anchor: anchor.clone(), listed }) {
+    if !raw.bind(&JobHome { owner: owner.clone(), listed }) {
         handle.refuse(SHUT_DOWN);
         return task;
     }
-    let foreign = Foreign { handle: Some(handle), anchor };
-    let reporter = foreign.anchor.clone();
+    let foreign = Foreign { handle: Some(handle), owner };
+    let reporter = foreign.owner.clone();
     if let Err(payload) = catch(|| executor.execute(Box::new(move || foreign.run()))) {
         let mut context = ErrorContext::new("Exception in an executor").with_panic(&*payload);
         context.location = Some(location);
-        StealableHome(reporter).report(&context);
+        reporter.report(&context);
         drop_payload(payload);
     }
     task
 }
 
 /// A job on its way through a user's executor.
-struct Foreign {
+struct Foreign<O: Owner> {
     handle: Option<ReadyHandle>,
-    anchor: BiasedArc<Anchor>,
+    owner: O,
 }
 
-impl Foreign {
+impl<O: Owner> Foreign<O> {
     fn run(mut self) {
-        let _in_runtime = context::work_for(Anchor::new(&self.anchor.shared, OUTSIDE));
+        let _inside = self.owner.for_thread().enter();
         if let Some(handle) = self.handle.take() {
             handle.run();
         }
     }
 }
 
-impl Drop for Foreign {
+impl<O: Owner> Drop for Foreign<O> {
     fn drop(&mut self) {
         // Not run: cancelled.
         drop(self.handle.take());
-        self.anchor.shared.executor.note_end();
+        self.owner.pool().note_end();
     }
 }

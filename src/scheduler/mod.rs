@@ -6,6 +6,7 @@
 //! *Threads.* `worker.rs` and `watcher.rs`: a loop's own; `drive.rs`: the threads themselves; the rest any. *Ordering.*
 //! `README.md`.
 
+mod alone;
 mod blocking;
 mod context;
 mod drive;
@@ -25,6 +26,7 @@ pub use spawn::{YieldNow, run_in_executor, run_in_executor_on, spawn, spawn_loca
 
 pub(crate) use context::{Entered, Missing, enter, try_current, works_for};
 pub(crate) use drive::{block_on, close_vacant_loop, run_background};
+pub(crate) use executor::Threads;
 pub(crate) use jobs::{run_in_executor_of, run_in_executor_on_of};
 pub(crate) use report::{report, shield_waker};
 pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::executor::Pool;
+use super::executor::{Pool, Threads};
 use super::idle::Idle;
 use super::injector::Injector;
 use super::jobs::Executor;
@@ -36,12 +36,10 @@ pub(crate) struct Options {
     pub(crate) spin: Duration,
     /// There is a CPU for each loop, so a short spin takes nobody's place.
     pub(crate) may_spin: bool,
-    pub(crate) max_executor_threads: usize,
-    pub(crate) executor_keep_alive: Duration,
+    /// The executor's threads; the loops' have the same names and stacks.
+    pub(crate) threads: Threads,
     /// Runs the jobs instead of the pool.
     pub(crate) default_executor: Option<Arc<dyn Executor>>,
-    pub(crate) thread_name: Arc<dyn Fn() -> String + Send + Sync>,
-    pub(crate) thread_stack_size: Option<usize>,
     pub(crate) on_thread_start: Hook,
     pub(crate) on_thread_stop: Hook,
     pub(crate) exception_handler: ExceptionHandler,
@@ -110,7 +108,7 @@ impl Shared {
             stealers: stealers.collect(),
             injector: CachePadded::new(Injector::new()),
             idle: CachePadded::new(Idle::new(n)),
-            executor: Pool::new(),
+            executor: Pool::new(options.threads.clone()),
             tenancy: Tenancy::new(queues[0].take()),
             outside: CachePadded::new(LiveList::new()),
             closing: AtomicBool::new(false),

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::alone::current_alone;
 use super::context;
 use super::jobs::{Executor, run_in_executor_of, run_in_executor_on_of};
 use super::shared::{Anchor, StealableHome};
@@ -210,10 +211,13 @@ impl Builder {
 /// to its end. The job has the [context variables](crate::context) that are current here. After the executor was shut down the
 /// task is cancelled.
 ///
+/// A loop [on its own](crate::EventLoop::new) has a pool of its own, made with its first job. On the threads of that there is no
+/// runtime, so a job must bring its results back by returning them.
+///
 /// Counterparts: asyncio's `run_in_executor` and `to_thread`, Tokio's `spawn_blocking`.
 ///
 /// # Panics
-/// Outside a runtime, on a loop on its own as well: that has no executor.
+/// Outside a runtime and off a loop.
 ///
 /// ```
 /// epicycle::run(async {
@@ -225,7 +229,11 @@ impl Builder {
 #[doc(alias = "to_thread")]
 #[track_caller]
 pub fn run_in_executor<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Task<T> {
-    run_in_executor_of(current_anchor().expect(NO_RUNTIME), job, Location::caller())
+    let location = Location::caller();
+    match current_anchor() {
+        Some(anchor) => run_in_executor_of(anchor, job, location),
+        None => run_in_executor_of(current_alone().expect(NO_RUNTIME), job, location),
+    }
 }
 
 /// Runs `job` on an executor of one's own: on a pool for computing, say, as `rayon`'s. In all else as [`run_in_executor`]; but
@@ -234,7 +242,7 @@ pub fn run_in_executor<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'stat
 /// Counterpart: asyncio's `run_in_executor` with an executor.
 ///
 /// # Panics
-/// As [`run_in_executor`].
+/// Outside a runtime and off a loop.
 ///
 /// ```
 /// use epicycle::runtime::Job;
@@ -250,7 +258,11 @@ pub fn run_in_executor_on<T: Send + 'static>(
     executor: &(impl Executor + ?Sized),
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Task<T> {
-    run_in_executor_on_of(current_anchor().expect(NO_RUNTIME), executor, job, Location::caller())
+    let location = Location::caller();
+    match current_anchor() {
+        Some(anchor) => run_in_executor_on_of(anchor, executor, job, location),
+        None => run_in_executor_on_of(current_alone().expect(NO_RUNTIME), executor, job, location),
+    }
 }
 
 /// Has `callback` run on whichever loop of `anchor`'s runtime comes first; with one loop, in the order of the calls.
