@@ -377,6 +377,43 @@ common::flavours! {
         let _ = flavour;
     }
 
+    fn n35_a_later_error_of_a_shielded_task_is_reported_once(flavour: common::Flavour) {
+        let reports = Reports::new();
+        let rt = common::builder!().exception_handler(reports.handler()).build().unwrap();
+        let _ = flavour;
+        rt.block_on(async {
+            let go = Flag::new();
+            let fails = |text: &'static str| { let wait = go.clone(); spawn(async move { wait.wait().await; panic!("{text}") }) };
+            let (adopted, wrapped, local) = (Shield::from(fails("adopted")), shield(fails("wrapped")), fails("local"));
+            assert!(timeout(MS, adopted).await.is_err());
+            assert!(timeout(MS, wrapped).await.is_err());
+            drop(spawn_local(local)); // any task that returns what another one gave it
+            let deep = fails("deep");
+            drop(spawn(async { vec![Ok(shield(async { 1 }).await), Err(deep.await)] }));
+            go.set();
+            for text in ["adopted", "wrapped", "local", "deep"] {
+                eventually_async(text, || reports.of_panic(text) == 1).await;
+            }
+            // Ended before the shield is dropped.
+            let early = shield(fails("early"));
+            sleep(MS).await;
+            drop(early);
+            eventually_async("early", || reports.of_panic("early") == 1).await;
+            // Shown to whoever waits, it is not; nor is a cancellation.
+            assert!(shield(fails("seen")).await.unwrap().unwrap_err().is_panic());
+            let seen = fails("looked at");
+            drop(spawn(async move { assert!(seen.await.unwrap_err().is_panic()) }));
+            let cancelled = spawn(pending::<()>());
+            cancelled.cancel();
+            drop(shield(cancelled));
+            sleep(5 * MS).await;
+        });
+        drop(rt);
+        let all = reports.all();
+        assert_eq!(all.len(), 5, "{all:?}");
+        assert!(all.iter().all(|report| report.message() == "Task exception was never retrieved"), "{all:?}");
+    }
+
     // ------------------------------------------------------------------------------------------------ join, select
 
     fn join_gives_all_and_runs_them_side_by_side(rt: Runtime) {

@@ -17,8 +17,9 @@ use crate::task::{JoinError, Task};
 /// of it is then reported.
 ///
 /// A future that is dropped is stopped; a [`Task`] that is dropped is not. So a task needs no shield; this makes one of a future.
-/// To keep a task safe from being cancelled through a [`gather`](crate::gather()) or a
-/// [`wait_for`](crate::wait_for), give them `shield(task)`, or a [`Shield`] made of it with `Shield::from`.
+/// Where the waiting cancels a task, as in a [`gather_tasks`](crate::gather_tasks) or a [`wait_for`](crate::wait_for), a shield
+/// around it keeps it safe. `Shield::from(task)` makes one without a task of its own; `shield(task)` spawns another task, which
+/// awaits the first, and so its output is a result in a result.
 ///
 /// *Cancel safety.* Dropped, it leaves the task running.
 ///

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use super::cell::Join;
 use super::context::{self, Context as Inherited};
-use super::{Handle, Id, RawTask, budget, id, payload_text};
+use super::{Handle, Id, RawTask, budget, id, payload_text, unseen};
 
 /// What is called when a task is done. Boxed: few tasks have one.
 pub(super) type DoneCallback = Box<dyn FnOnce(Outcome) + Send>;
@@ -465,11 +465,34 @@ impl JoinError {
     ///     }
     /// });
     /// ```
-    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, JoinError> {
-        match self.why.map(|why| *why) {
-            Some(Why::Panicked(payload)) => Ok(mem::replace(&mut *payload.lock(), Box::new(()))),
-            Some(Why::Refused(why)) => Err(Self::refused(why)),
-            None => Err(Self::cancelled()),
+    pub fn try_into_panic(mut self) -> Result<Box<dyn Any + Send>, JoinError> {
+        match self.take_payload() {
+            Some(payload) => Ok(payload),
+            None => Err(self),
+        }
+    }
+
+    /// In the output of a task that nobody asks, it is a panic that nobody has been given.
+    #[cold]
+    fn drop_panic(&mut self) {
+        drop(self.take_payload().and_then(unseen::hand_over));
+    }
+
+    fn take_payload(&mut self) -> Option<Box<dyn Any + Send>> {
+        match self.why.take().map(|why| *why) {
+            Some(Why::Panicked(payload)) => Some(mem::replace(&mut *payload.lock(), Box::new(()))),
+            refused => {
+                self.why = refused.map(Box::new);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for JoinError {
+    fn drop(&mut self) {
+        if self.is_panic() {
+            self.drop_panic();
         }
     }
 }

@@ -50,6 +50,7 @@ mod live;
 mod report;
 mod state;
 mod tracker;
+mod unseen;
 mod waker;
 
 pub use handle::{Handle, TimerHandle};

@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -17,7 +17,7 @@ use super::super::id;
 use super::super::join::{JoinError, Outcome};
 use super::super::state::{Claim, Complete, Suspend};
 use super::super::waker::waker_ref;
-use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed};
+use super::super::{Event, Observer, ReadyHandle, Schedule, drop_payload, is_observed, unseen};
 use super::block::Block;
 use super::{Cell, FUTURE, Kind, NOTHING, OUTPUT, RawTask, Vtable, catch, free_extra};
 use crate::primitive::atomic::Ordering;
@@ -289,24 +289,36 @@ unsafe fn show_value<F: Future, S: Schedule>(task: RawTask, look: &mut dyn FnMut
     }
 }
 
-/// Drops the output, and reports a panic that nobody has been given.
+/// Drops the output, and reports a panic that nobody has been given: its own, or one in its value.
 unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types; rule 2.
     match unsafe { task.cell::<F, S>().take() } {
-        Some(Ok(output)) => drop_reporting::<F, S>(task, output),
-        Some(Err(error)) => {
-            if let Ok(payload) = error.try_into_panic() {
-                let message = match task.header().kind {
-                    Kind::Callback | Kind::Watch => "Exception in callback",
-                    Kind::Task | Kind::Root | Kind::Job => "Task exception was never retrieved",
-                };
-                if task.header().is_quiet() {
-                    return drop_payload(payload);
-                }
-                report_panic::<F, S>(task, message, payload);
+        Some(Ok(output)) if mem::needs_drop::<F::Output>() => {
+            let (dropped, unseen) = unseen::drop_output(output);
+            unseen.into_iter().for_each(|payload| report_unseen::<F, S>(task, payload));
+            if let Err(payload) = dropped {
+                report_panic::<F, S>(task, "Exception in a destructor", payload);
             }
         }
-        None => {}
+        Some(Err(error)) => {
+            if let Ok(payload) = error.try_into_panic() {
+                report_unseen::<F, S>(task, payload);
+            }
+        }
+        Some(Ok(_)) | None => {}
+    }
+}
+
+/// Reports a panic that nobody has been given.
+#[cold]
+fn report_unseen<F: Future, S: Schedule>(task: RawTask, payload: Box<dyn Any + Send>) {
+    let message = match task.header().kind {
+        Kind::Callback | Kind::Watch => "Exception in callback",
+        Kind::Task | Kind::Root | Kind::Job => "Task exception was never retrieved",
+    };
+    match task.header().is_quiet() {
+        true => drop_payload(payload),
+        false => report_panic::<F, S>(task, message, payload),
     }
 }
 
