@@ -35,6 +35,22 @@ common::flavours! {
         assert_eq!(common::threads_named(&name).len(), flavour.loops() - 1, "and never more");
     }
 
+    fn b02_a_name_that_no_thread_can_have_is_refused(flavour: Flavour) {
+        let error = common::builder!().thread_name("a\0b").build().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("null byte"), "{error}");
+        assert!(common::builder!().thread_name("a\0b").thread_name("ab").build().is_ok(), "the last one counts");
+        // Seen only when the threads start: those of the loops, or later those of the executor.
+        match common::builder!().thread_name_fn(|| "a\0b".into()).build() {
+            Err(error) => assert_eq!((error.kind(), flavour.loops() > 1), (std::io::ErrorKind::InvalidInput, true)),
+            Ok(rt) => {
+                assert_eq!(flavour.loops(), 1);
+                let name = || thread::current().name().map(str::to_owned);
+                assert_eq!(rt.block_on(rt.run_in_executor(name)).unwrap().as_deref(), Some("epicycle"));
+            }
+        }
+    }
+
     fn c01_threads_are_named(flavour: Flavour) {
         let made = Arc::new(AtomicUsize::new(0));
         let count = made.clone();

@@ -39,6 +39,8 @@ pub struct Builder {
     slow_callback_duration: Duration,
     instrument: Option<Arc<dyn Instrument>>,
     track_tasks: Option<bool>,
+    /// If it is always the same: to be looked at even if no thread is started yet.
+    thread_name: Option<String>,
     options: Options,
 }
 
@@ -78,6 +80,7 @@ impl Builder {
             slow_callback_duration: Duration::from_millis(100),
             instrument: None,
             track_tasks: None,
+            thread_name: None,
             options,
         }
     }
@@ -104,12 +107,10 @@ impl Builder {
         self
     }
 
-    /// The name of the threads. Linux shows the first 15 bytes. Default: "epicycle".
+    /// The name of the threads. Linux shows the first 15 bytes. Default: "epicycle". [`build`](Self::build) refuses one with a
+    /// null byte in it.
     ///
     /// Counterpart: Tokio's `thread_name`.
-    ///
-    /// # Panics
-    /// [`build`](Self::build) does, if there is a zero byte in the name; with one loop, the first `run_in_executor`.
     ///
     /// ```
     /// let rt = epicycle::Runtime::builder().thread_name("web").build().unwrap();
@@ -118,15 +119,14 @@ impl Builder {
     /// ```
     pub fn thread_name(self, name: impl Into<String>) -> Self {
         let name = name.into();
-        self.thread_name_fn(move || name.clone())
+        let first = name.clone();
+        Self { thread_name: Some(first), ..self.thread_name_fn(move || name.clone()) }
     }
 
-    /// Called for the name of each thread as it starts.
+    /// Called for the name of each thread as it starts. With a null byte in it the name of a loop's thread makes
+    /// [`build`](Self::build) fail; an executor's thread is then called "epicycle".
     ///
     /// Counterpart: Tokio's `thread_name_fn`.
-    ///
-    /// # Panics
-    /// As [`thread_name`](Self::thread_name).
     ///
     /// ```
     /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -142,6 +142,7 @@ impl Builder {
     /// ```
     pub fn thread_name_fn(mut self, name: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.options.threads.name = Arc::new(name);
+        self.thread_name = None;
         self
     }
 
@@ -422,7 +423,8 @@ impl Builder {
     /// Counterpart: Tokio's `Builder::build`.
     ///
     /// # Errors
-    /// If the system refuses threads or descriptors, or `EPICYCLE_WORKER_THREADS` is not a positive number.
+    /// If the system refuses threads or descriptors, `EPICYCLE_WORKER_THREADS` is not a positive number, or a thread's name has a
+    /// null byte in it.
     ///
     /// ```
     /// let rt = epicycle::Runtime::builder().worker_threads(2).build()?;
@@ -430,6 +432,9 @@ impl Builder {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn build(mut self) -> io::Result<Runtime> {
+        if let Some(name) = self.thread_name.take() {
+            drop(self.options.threads.builder(name)?);
+        }
         self.options.loops = match self.worker_threads {
             Some(n) => n,
             None => default_worker_threads()?,

@@ -115,10 +115,7 @@ impl Runtime {
         let handle = RuntimeHandle::new(Anchor::new(&shared, OUTSIDE));
         let runtime = Self { handle, threads: Mutex::new(Vec::with_capacity(queues.len())) };
         for (index, queue) in queues.into_iter().enumerate().skip(1) {
-            let mut builder = thread::Builder::new().name((shared.options.threads.name)());
-            if let Some(size) = shared.options.threads.stack_size {
-                builder = builder.stack_size(size);
-            }
+            let builder = shared.options.threads.builder((shared.options.threads.name)())?;
             let anchor = Anchor::new(&shared, index);
             // On failure the drop of `runtime` ends the threads that have started.
             let thread = builder.spawn(move || scheduler::run_background(anchor, queue))?;

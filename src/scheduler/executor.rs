@@ -7,6 +7,7 @@
 //! *Threads.* Any may submit. Jobs run under no lock. *Ordering.* The lock's.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
@@ -53,6 +54,21 @@ impl Default for Threads {
             name: Arc::new(|| "epicycle".into()),
             stack_size: None,
         }
+    }
+}
+
+impl Threads {
+    /// A thread's name, and the rest; `InvalidInput` for a name that no thread can have.
+    pub(crate) fn builder(&self, name: String) -> io::Result<thread::Builder> {
+        if name.contains('\0') {
+            let text = format!("a thread's name cannot contain a null byte: {name:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let builder = thread::Builder::new().name(name);
+        Ok(match self.stack_size {
+            Some(size) => builder.stack_size(size),
+            None => builder,
+        })
     }
 }
 
@@ -127,13 +143,13 @@ impl Pool {
 
     fn start_thread(&self, owner: &impl Owner, id: u64) {
         // A name is not worth losing the job for.
-        let name = catch(|| (self.options.name)()).unwrap_or_else(|_| "epicycle".into());
-        let mut builder = thread::Builder::new().name(name);
-        if let Some(size) = self.options.stack_size {
-            builder = builder.stack_size(size);
-        }
+        let named = catch(|| (self.options.name)()).ok().and_then(|name| self.options.builder(name).ok());
+        let builder = match named {
+            Some(builder) => Ok(builder),
+            None => self.options.builder("epicycle".into()),
+        };
         let own = owner.for_thread();
-        match builder.spawn(move || own.pool().run_thread(&own, id)) {
+        match builder.and_then(|builder| builder.spawn(move || own.pool().run_thread(&own, id))) {
             Ok(handle) => {
                 if let Some(slot) = self.inner.lock().threads.get_mut(&id) {
                     *slot = Some(handle);
