@@ -69,6 +69,7 @@ impl<F, T> fmt::Debug for Joined<'_, F, T> {
 pub trait Join<E> {
     /// A list of the values.
     type Values;
+    /// How many there are.
     const COUNT: usize;
     /// Polls the one at `at`: whether it has its value.
     fn poll_one(&mut self, at: usize, cx: &mut Context<'_>) -> Result<bool, E>;
@@ -166,16 +167,23 @@ impl<F, A> fmt::Debug for Branch<'_, F, A> {
 /// What came of polling a branch.
 #[derive(Debug)]
 pub enum Offer<T> {
+    /// It has won.
     Won(T),
+    /// It has not.
     Pending,
+    /// It does not take part, or no longer.
     Off,
 }
 
 /// A list of [`Branch`]es.
 pub trait Select {
+    /// The output of the one that wins.
     type Output;
+    /// How many there are.
     const COUNT: usize;
+    /// Polls the one at `at`.
     fn poll_one(&mut self, at: usize, cx: &mut Context<'_>) -> Offer<Self::Output>;
+    /// What to say when all are off.
     fn nothing() -> Self::Output;
 }
 

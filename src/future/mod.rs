@@ -52,9 +52,11 @@ pub use task_group::{ChildError, GroupError, GroupHandle, Policy, ScopeOutput, S
 pub use try_gather::{TryGather, TryGatherError, try_gather};
 pub use wait::{ReturnWhen, Wait, WatchResult, try_wait, wait};
 
-/// For the macros.
+/// For the macros, and of sealed traits; no part of the interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::arms::{Branch, Cons, Either, Else, Joined, Nil, Unfailing, join, select};
+    pub use super::arms::{Branch, Cons, Either, Else, Join, Joined, Nil, Offer, Select, Unfailing, join, select};
     pub use super::gather::{Argument, Spawn, gather_children};
+    pub use super::tally::Tally;
+    pub use super::task_group::{Failure, Valueless};
 }

@@ -6,6 +6,7 @@
 //! *Threads.* Any: wherever the tasks end. *Ordering.* The lock's.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -29,6 +30,7 @@ pub enum Goal {
     Each,
 }
 
+/// The count of the ends of tasks.
 pub struct Tally {
     /// Whose it is, for who is told of it.
     what: &'static str,
@@ -59,6 +61,12 @@ impl Inner {
             Goal::Each => !self.ended.is_empty(),
         };
         enough || self.left == 0
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally").field("of", &self.what).field("left", &self.inner.lock().left).finish_non_exhaustive()
     }
 }
 

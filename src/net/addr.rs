@@ -106,7 +106,9 @@ where
 /// One address, as is usual, without an allocation; or several.
 #[derive(Debug)]
 pub enum Addresses {
+    /// One, until it is taken.
     One(Option<SocketAddr>),
+    /// Several.
     Many(vec::IntoIter<SocketAddr>),
 }
 
@@ -133,8 +135,15 @@ impl Iterator for Addresses {
 /// Addresses, or the question that leads to them.
 #[derive(Debug)]
 pub enum Resolution {
+    /// There was nothing to ask.
     Known(Addresses),
-    Ask { host: String, port: u16 },
+    /// The system is to be asked for this name.
+    Ask {
+        /// The name.
+        host: String,
+        /// The port, which goes with each of its addresses.
+        port: u16,
+    },
 }
 
 impl From<SocketAddr> for Resolution {
@@ -166,7 +175,8 @@ impl Resolution {
 mod sealed {
     use super::*;
 
-    /// What [`ToSocketAddrs`] is made of, where nobody else can implement or call it.
+    /// What [`ToSocketAddrs`] is made of, where nobody else can implement it.
+    #[expect(unnameable_types, reason = "sealed")]
     pub trait Resolve {
         fn resolve(&self) -> io::Result<Resolution>;
     }

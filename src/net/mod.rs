@@ -43,6 +43,12 @@ mod tcp;
 mod udp;
 mod unix;
 
+/// Of sealed traits; no part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::addr::{Addresses, Resolution};
+}
+
 pub use addr::{ToSocketAddrs, lookup_host};
 pub use async_fd::Async;
 pub use interest::{Interest, Ready};

@@ -38,6 +38,7 @@ impl<S: sealed::Duplex> Duplex for S {}
 pub(super) mod sealed {
     use super::*;
 
+    #[expect(unnameable_types, reason = "sealed")]
     pub trait Duplex: Sized {
         fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
         fn poll_read_vectored(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;

@@ -413,6 +413,7 @@ impl<G: sealed::Guard> Guard for G {}
 pub(super) mod sealed {
     use super::*;
 
+    #[expect(unnameable_types, reason = "sealed")]
     pub trait Guard: DerefMut + Sized {
         type Unlocked;
 

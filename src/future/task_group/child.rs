@@ -158,8 +158,11 @@ where
 }
 
 /// Why there is no value.
+#[derive(Debug)]
 pub enum Valueless {
+    /// It failed.
     Failure(Failure),
+    /// It passes on the cancellation of a scope around the group.
     Cancelled(Cancelled),
     /// Somebody else has the error.
     HandedOver,

@@ -222,8 +222,11 @@ pub struct ChildError {
 }
 
 /// How a child failed.
+#[derive(Debug)]
 pub enum Failure {
+    /// With an error of its own.
     Error(BoxError),
+    /// By a panic.
     Panic(JoinError),
 }
 

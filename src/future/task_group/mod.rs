@@ -17,6 +17,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+#[doc(hidden)]
+pub use child::Valueless;
+#[doc(hidden)]
+pub use error::Failure;
 pub use error::{ChildError, GroupError};
 pub use handle::GroupHandle;
 pub use run::ScopeOutput;

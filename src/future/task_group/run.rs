@@ -40,6 +40,7 @@ impl<R: sealed::Settle> ScopeOutput for R {}
 mod sealed {
     use super::{BoxError, Valueless, settle};
 
+    #[expect(unnameable_types, reason = "sealed")]
     pub trait Settle {
         type Value;
         type Output;
