@@ -4,7 +4,7 @@
     python3 docs/acceptance.py            write the table
     python3 docs/acceptance.py --check    write nothing; fail if the table is stale
 
-Both fail if a row is missing, that is if no test carries its id and no reason is given, and if a test or a reason carries an
+Both fail if src/coming_from_asyncio.md does not name one of asyncio's names (rows/asyncio_names.txt), or a row is missing, that is if no test carries its id and no reason is given, and if a test or a reason carries an
 id that no row has. A test carries an id in its name: `s3_20_n02_what_it_shows` is for S3-20 and N02. The rows are
 rows/statements.tsv: id, statement, and a verdict if there is more to say; rows/*.md hold more verdicts, as lines
 `- N83: Python-only: why`. Needs Python's standard library only.
@@ -167,6 +167,16 @@ def status_of(names, verdicts):
     return "MISSING"
 
 
+def unnamed():
+    """asyncio's names that the page for those who come from there does not say, in code."""
+    page = (ROOT / "src/coming_from_asyncio.md").read_text(encoding="utf-8")
+    said = {word for code in re.findall(r"`([^`\n]+)`", page) for word in re.findall(r"\w+", code)}
+    for line in (DOCS / "rows/asyncio_names.txt").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            owner, names = line.split(":")
+            yield from (f"{owner}.{name}" for name in names.split() if name not in said)
+
+
 def cell(statement, verdicts):
     return "<br>".join([statement] + [f"*{capital(verdict)}*" if "*" not in verdict else capital(verdict) for verdict in verdicts]).replace("|", "\\|")
 
@@ -192,6 +202,8 @@ def main():
         fail("takes nothing, or --check")
     rows = statements()
     add_verdicts(rows)
+    if names := list(unnamed()):
+        fail(f"src/coming_from_asyncio.md does not name {', '.join(names)}")
     shown = tests()
     if strange := sorted(set(shown) - set(rows)):
         fail(f"tests carry ids that no row has: {', '.join(f'{row} ({shown[row][0][1]})' for row in strange)}")
