@@ -618,3 +618,23 @@ common::flavours! {
         });
     }
 }
+
+#[test]
+fn n65_asyncios_names_of_the_errors_are_types_and_values() {
+    fn take(queue: &Queue<&'static str>) -> Result<&'static str, QueueEmpty> {
+        queue.get_nowait()
+    }
+    fn give(queue: &LifoQueue<u8>, item: u8) -> Result<(), QueueFull<u8>> {
+        queue.put_nowait(item)?;
+        Ok(())
+    }
+    assert_eq!(take(&Queue::new(0)), Err(QueueEmpty));
+    let queue = LifoQueue::new(1);
+    give(&queue, 1).unwrap();
+    match give(&queue, 2) {
+        Err(QueueFull(item)) => assert_eq!(item, 2),
+        other => panic!("{other:?}"),
+    }
+    let error: QueueFull = QueueFull(());
+    assert_eq!(error.into_inner(), ());
+}

@@ -13,9 +13,43 @@ use self::core::Core;
 use self::store::{Fifo, Lifo, Lowest};
 use super::blocking;
 
-pub use error::GetNowaitError::QueueEmpty;
-pub use error::PutNowaitError::QueueFull;
 pub use error::{GetNowaitError, PutNowaitError, QueueShutDown};
+// The values, to make and to match; the types of the same names are below.
+pub use values::*;
+
+mod values {
+    pub use super::error::GetNowaitError::QueueEmpty;
+    pub use super::error::PutNowaitError::QueueFull;
+}
+
+/// asyncio's name of what `get_nowait` fails with: as a value, that there is no item; as a type, that or the queue's end.
+///
+/// ```
+/// use epicycle::sync::{Queue, QueueEmpty};
+///
+/// fn first(queue: &Queue<i32>) -> Result<i32, QueueEmpty> {
+///     queue.get_nowait()
+/// }
+///
+/// assert!(matches!(first(&Queue::new(0)), Err(QueueEmpty)));
+/// ```
+pub type QueueEmpty = GetNowaitError;
+
+/// asyncio's name of what `put_nowait` fails with: as a value, that there is no room; as a type, that or the queue's end. The item
+/// is inside.
+///
+/// ```
+/// use epicycle::sync::{Queue, QueueFull};
+///
+/// fn offer(queue: &Queue<i32>, item: i32) -> Result<(), QueueFull<i32>> {
+///     queue.put_nowait(item)
+/// }
+///
+/// let queue = Queue::new(1);
+/// offer(&queue, 1).unwrap();
+/// assert!(matches!(offer(&queue, 2), Err(QueueFull(2))));
+/// ```
+pub type QueueFull<T = ()> = PutNowaitError<T>;
 
 /// One queue type and its methods, whose examples start with `use`ing it.
 macro_rules! queue {
@@ -89,7 +123,7 @@ macro_rules! queue {
             ///
             /// # Errors
             ///
-            /// [`QueueFull`], or [`PutNowaitError::ShutDown`]; both give the item back.
+            /// [`QueueFull`](PutNowaitError::QueueFull), or [`PutNowaitError::ShutDown`]; both give the item back.
             ///
             /// # Examples
             ///
@@ -112,7 +146,7 @@ macro_rules! queue {
             ///
             /// # Errors
             ///
-            /// [`QueueEmpty`], or [`GetNowaitError::ShutDown`] once the queue is empty and shut down.
+            /// [`QueueEmpty`](GetNowaitError::QueueEmpty), or [`GetNowaitError::ShutDown`] once the queue is empty and shut down.
             ///
             /// # Examples
             ///
