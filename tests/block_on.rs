@@ -690,6 +690,60 @@ common::flavours! {
         assert!(sleeper.join().unwrap() >= 10 * MS);
     }
 
+    fn c02_s1_07_stopping_the_loop_ends_block_on(rt: Runtime) {
+        const STOPPED: &str = "Event loop stopped before Future completed.";
+        let probe = DropProbe::new();
+        // By a callback, a task, a timer, and the root itself.
+        for by in 0..4 {
+            let (root, pinned) = (probe.guard(), probe.guard());
+            let text = panics(|| rt.block_on(async {
+                let _root = root;
+                let event_loop = EventLoop::current();
+                let stopper = event_loop.clone();
+                drop(spawn_local(async move { let _pinned = pinned; pending::<()>().await }));
+                yield_now().await;
+                match by {
+                    0 => drop(event_loop.call_soon(move || stopper.stop())),
+                    1 => drop(spawn_local(async move { stopper.stop(); pending::<()>().await })),
+                    2 => drop(event_loop.call_later(MS, move || stopper.stop())),
+                    _ => stopper.stop(),
+                }
+                pending::<()>().await
+            }));
+            assert_eq!(text, STOPPED);
+            assert_eq!(probe.count(), 2 * (by + 1), "what was pinned is dropped, and the future");
+            assert!(probe.records().iter().all(|record| record.thread == thread::current().id()));
+        }
+        // Too late: the future is done in the same turn.
+        assert_eq!(rt.block_on(async { EventLoop::current().stop(); 5 }), 5);
+        // What is ready still runs, and the next one finds the loop as ever.
+        let ran = Cell::new(false);
+        let set = std::pin::pin!(async { yield_now().await; EventLoop::current().stop(); ran.set(true); pending::<()>().await });
+        assert_eq!(panics(|| rt.block_on(set)), STOPPED);
+        assert!(ran.get());
+        assert_eq!(rt.block_on(async { epicycle::spawn(async { 6 }).await.unwrap() }), 6);
+    }
+
+    fn c02_s1_07_a_guests_loop_can_be_stopped_and_a_background_loop_cannot(rt: Runtime) {
+        let (inside, gate) = (Flag::new(), Flag::new());
+        thread::scope(|scope| {
+            scope.spawn(|| rt.block_on(async { inside.set(); gate.wait().await }));
+            eventually("there is a driver", || inside.is_set());
+            let text = panics(|| rt.block_on(async {
+                EventLoop::current().call_soon(|| EventLoop::current().stop());
+                pending::<()>().await
+            }));
+            assert_eq!(text, "Event loop stopped before Future completed.");
+            assert_eq!(rt.block_on(async { 7 }), 7);
+            for background in rt.loops().iter().skip(1) {
+                let stopping = background.spawn_local(|| async { EventLoop::current().stop() });
+                let text = common::panic_text(&*rt.block_on(stopping).unwrap_err().into_panic());
+                assert!(text.contains("a background loop ends with the Runtime"), "{text}");
+            }
+            gate.set();
+        });
+    }
+
     fn c02_a_guests_pinned_work_survives_the_drivers_comings_and_goings(rt: Runtime) {
         let rt = Arc::new(rt);
         let on = Arc::new(AtomicBool::new(true));

@@ -149,6 +149,9 @@ impl LoopCore {
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
     }
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
     /// Whether `stop` was called; forgets it.
     pub(crate) fn take_stop(&self) -> bool {
         self.stopping.take()

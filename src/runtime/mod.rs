@@ -139,8 +139,9 @@ impl Runtime {
     /// Counterparts: asyncio's `run_until_complete`, Tokio's `Runtime::block_on` (which does not make its caller a worker).
     ///
     /// # Panics
-    /// With the future's own panic, after which the runtime is usable; on a thread that already drives an event loop; and for a
-    /// second caller, if the system refuses what its place for pinned work needs.
+    /// With the future's own panic, and if somebody [stops](crate::EventLoop::stop) the loop first: after these the runtime is
+    /// usable; on a thread that already drives an event loop; and for a second caller, if the system refuses what its place for
+    /// pinned work needs.
     ///
     /// ```
     /// let rt = epicycle::Runtime::new();

@@ -21,7 +21,7 @@ use super::tenancy::Queue;
 use super::worker::Worker;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::turn::TurnLimit;
-use crate::event_loop::{EventLoop, Idle, LoopCore, Remote, current};
+use crate::event_loop::{EventLoop, Idle, LoopCore, LoopStopped, Remote, current};
 use crate::primitive::BiasedArc;
 use crate::task::context::{self as variables, Context as Variables};
 use crate::task::{ErrorContext, Event, Outcome, catch};
@@ -115,6 +115,9 @@ fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
 
 // ---- block_on ----------------------------------------------------------------------------------------------------------
 
+/// In the place of a root's panic: its loop was stopped before it was done.
+struct Stopped;
+
 /// A root future: polled on one thread, dropped there, its panic kept for the caller.
 struct Root<'a, F: Future> {
     future: Pin<&'a mut Option<F>>,
@@ -126,6 +129,14 @@ struct Root<'a, F: Future> {
 impl<F: Future> Root<'_, F> {
     fn is_done(&self) -> bool {
         self.result.is_some()
+    }
+
+    /// Gives the future up if somebody has stopped `driven`, a loop of this thread. `core` is that of the root.
+    fn obey_stop(&mut self, driven: &LoopCore, core: &LoopCore) {
+        if driven.take_stop() && !self.is_done() {
+            core.tell_root_ended(Outcome::Cancelled);
+            self.result = Some(Err(Box::new(Stopped)));
+        }
     }
 
     /// Polls once, on the loop whose root it is, as the task `idle`; true when done.
@@ -195,6 +206,7 @@ pub(crate) fn block_on<F: Future>(
     drop(variables::replace(root.variables));
     match root.result.take().expect("the loop above ends when it is there") {
         Ok(output) => output,
+        Err(payload) if payload.is::<Stopped>() => panic!("{}", LoopStopped::new()),
         Err(payload) => resume_unwind(payload),
     }
 }
@@ -249,12 +261,13 @@ fn drive<F: Future>(
                     false => ControlFlow::Continue(()),
                 },
             );
+            root.obey_stop(&core, &core);
         }
         if root.is_done() {
             core.tell_root_callback();
         }
     } else {
-        while !shared.is_closing() && !core.take_stop() {
+        while !shared.is_closing() && !core.is_stopping() {
             core.spin(shared.options.spin, || shared.is_closing());
             let _ = core.turn(
                 None,
@@ -272,6 +285,7 @@ fn drive<F: Future>(
                 },
             );
         }
+        root.obey_stop(&core, &core);
     }
     root.leave(&core, &idle);
     idle.task.cancel();
@@ -420,6 +434,7 @@ fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
+    root.obey_stop(core, core);
 }
 
 fn sleep_as_guest(shared: &Shared, remote: &Remote) {
@@ -450,6 +465,7 @@ fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, ro
         };
         remote.parker().retract();
         current::switch(guest);
+        root.obey_stop(&core, guest);
         run_guest(shared, guest, root, idle);
     }
     remote.set_carrier(None);
