@@ -18,6 +18,8 @@
 //! *For those who read the source:* the rooms below import only from rooms above them. `scheduler/worker.rs` is the page to
 //! read first.
 
+#![warn(missing_debug_implementations, unnameable_types)]
+
 mod primitive;
 
 pub mod task;

@@ -232,10 +232,10 @@ impl EventLoop {
     /// Future completed.", unless its future is done by then. The future, and what is pinned to the loop, is dropped, and the
     /// runtime may be used again.
     ///
+    /// Counterpart: asyncio's `loop.stop`.
+    ///
     /// # Panics
     /// On a background loop of a runtime, whose thread runs it for as long as there is the runtime.
-    ///
-    /// Counterpart: asyncio's `loop.stop`.
     ///
     /// ```
     /// let event_loop = epicycle::EventLoop::new().unwrap();
