@@ -67,7 +67,7 @@ impl Timer {
 
     /// The same on `home`, which is this thread's.
     fn rearm_on<'a>(home: &BiasedArc<Remote>, deadline: u64, waker: Given<'a>) -> Result<Self, Given<'a>> {
-        let may_be_kept = may_be_kept(&home, waker.waker());
+        let may_be_kept = may_be_kept(home, waker.waker());
         let key = home.timers().rearm(deadline, waker)?;
         Ok(Self { home: home.clone(), key, may_be_kept })
     }
