@@ -7,6 +7,7 @@ mod common;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{PipeReader, Read, Write, pipe};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Flag, Gate, with_timeout};
-use epicycle::time::sleep;
+use epicycle::time::{Sleep, sleep};
 use epicycle::{EventLoop, Runtime, spawn, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
@@ -164,6 +165,12 @@ impl Drop for Bomb {
     }
 }
 
+async fn polled_once(mut sleep: Pin<Box<Sleep>>) -> Pin<Box<Sleep>> {
+    let pending = poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
+    sleep
+}
+
 /// The timer's waker is the last that holds another runtime: its end is user code, and is not put off to the end of the turn.
 #[test]
 fn c09_r42_a_timer_kept_for_the_next_one_ends_no_other_runtime() {
@@ -171,17 +178,9 @@ fn c09_r42_a_timer_kept_for_the_next_one_ends_no_other_runtime() {
         let rt = Runtime::builder().worker_threads(1).build().unwrap();
         let bomb = Bomb;
         let other = Runtime::builder().worker_threads(2).exception_handler(move |_| _ = &bomb).build().unwrap();
-        let polled_once = async |mut sleep: std::pin::Pin<Box<epicycle::time::Sleep>>| {
-            poll_fn(|cx| {
-                assert!(sleep.as_mut().poll(cx).is_pending());
-                Poll::Ready(())
-            })
-            .await;
-            sleep
-        };
         let done = rt.block_on(async move {
             let sleep = polled_once(Box::pin(sleep(Duration::from_secs(100)))).await;
-            let sleep = other.spawn(async move { polled_once(sleep).await }).await.unwrap();
+            let sleep = other.spawn(polled_once(sleep)).await.unwrap();
             thread::spawn(move || drop(other)).join().unwrap();
             let dropping = spawn(async move { drop(sleep) });
             let panicked = dropping.await.is_err();

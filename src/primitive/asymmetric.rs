@@ -42,22 +42,11 @@ pub(crate) fn are_there() -> bool {
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Asks the kernel for them, once. In a process of many threads it takes some ten milliseconds to say yes (it waits until each CPU
-/// has been through the scheduler), so there a thread is made that waits for it, and until then there are none.
+/// Asks the kernel for them, once. In a process of many threads that takes some ten milliseconds, until each CPU has been through the
+/// scheduler; so it is done where a loop is made, and not by a loop's thread.
 pub(crate) fn prepare() {
     static ASKED: Once = Once::new();
-    ASKED.call_once(|| {
-        if is_single_threaded() {
-            register();
-        } else if cfg!(target_os = "linux") {
-            // Without them all works the same.
-            let _ = std::thread::Builder::new().name("membarrier".to_owned()).spawn(register);
-        }
-    });
-}
-
-fn is_single_threaded() -> bool {
-    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+    ASKED.call_once(register);
 }
 
 #[cfg(target_os = "linux")]
