@@ -62,7 +62,7 @@ BUGS = [
         ("            self.revoke();\n        }\n        self.witness", "            self.revoke();\n            *others = UNOPPOSED;\n        }\n        self.witness"),
     ]),
     ("biased_mutex", "the owner does not look whether it was revoked", [
-        ("        if !self.revoked.load(Ordering::Acquire) {\n            return true;", "        if true {\n            return true;"),
+        ("        if !self.revoked.load(Ordering::Relaxed) {\n            return true;", "        if true {\n            return true;"),
     ]),
     # model, what is wrong, replacements
     ("task_wake", "suspend goes idle although a wake came", [

@@ -173,15 +173,10 @@ impl Shared {
     /// The sleeper `index` has become the watcher: it gets its first tick, by the kernel's timer or else by being woken.
     pub(crate) fn start_watch(&self, watcher: Option<usize>) {
         if let Some(index) = watcher {
-            self.tick(index, super::watcher::TICK);
-        }
-    }
-
-    /// The watcher `index` is to look `after` so long.
-    pub(crate) fn tick(&self, index: usize, after: Duration) {
-        let remote = &self.remotes[index];
-        if !remote.selector().arm_tick(after) {
-            remote.unpark();
+            let remote = &self.remotes[index];
+            if !remote.selector().arm_tick(super::watcher::TICK) {
+                remote.unpark();
+            }
         }
     }
 

@@ -20,10 +20,6 @@ use crate::event_loop::park::Seen;
 /// How often the watcher looks. A stuck loop is known after two looks.
 pub(crate) const TICK: Duration = Duration::from_micros(300);
 
-/// The same while all who are awake are known to be stuck, so that one look finds what has come for them. The two together are
-/// the longest that anything waits for help.
-const TICK_BESIDE_STUCK: Duration = Duration::from_micros(450);
-
 /// How often a busy loop looks at its neighbours, in nanoseconds.
 const ROUND_NANOS: u64 = 2_000_000;
 
@@ -40,21 +36,12 @@ pub(super) struct Peers {
     last_awake_tick: u64,
     /// Whom the last survey found in need, and whether they are stuck.
     needy: Vec<(usize, bool)>,
-    /// Some loop was awake at the last survey, and has run something since the one before.
-    any_moved: bool,
 }
 
 impl Peers {
     pub(super) fn new(n: usize) -> Self {
         let never = || vec![u64::MAX; n];
-        Self {
-            at_tick: never(),
-            at_round: never(),
-            last_round: 0,
-            last_awake_tick: 0,
-            needy: Vec::new(),
-            any_moved: true,
-        }
+        Self { at_tick: never(), at_round: never(), last_round: 0, last_awake_tick: 0, needy: Vec::new() }
     }
 }
 
@@ -64,7 +51,6 @@ impl Worker {
     pub(super) fn survey(&self) -> bool {
         let mut peers = self.peers.borrow_mut();
         peers.needy.clear();
-        peers.any_moved = false;
         for (index, peer) in self.shared.remotes.iter().enumerate() {
             let seen = peer.parker().seen();
             if index == self.index || seen == Seen::Asleep {
@@ -79,7 +65,6 @@ impl Worker {
             }
             let count = peer.stats().handles_run.get();
             let stuck = std::mem::replace(&mut peers.at_tick[index], count) == count;
-            peers.any_moved |= !stuck;
             let queued = if self.shared.options.work_stealing { self.shared.stealers[index].len() } else { 0 };
             // Loop 0's descriptors may be nested in any selector that is looked at, so they count for all.
             let sources = peer.selector().sources() + self.shared.remotes[0].selector().sources();
@@ -89,11 +74,6 @@ impl Worker {
             }
         }
         !peers.needy.is_empty() || !self.shared.injector.is_empty()
-    }
-
-    /// When the watcher looks next.
-    pub(super) fn next_tick(&self) -> Duration {
-        if self.peers.borrow().any_moved { TICK } else { TICK_BESIDE_STUCK }
     }
 
     /// Helps those whom the last survey found in need. As a running loop, which is itself watched.

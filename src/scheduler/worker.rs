@@ -308,7 +308,7 @@ impl Worker {
                 // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it
                 // is armed again; of one after it the tick comes while we hold the lock.
                 if self.shared.idle.keep_watch(self.index, false) {
-                    self.shared.tick(self.index, self.next_tick());
+                    self.shared.start_watch(Some(self.index));
                 }
                 poll.wait(events, self.deadline())
             };
