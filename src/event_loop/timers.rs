@@ -282,6 +282,7 @@ impl Timers {
     }
 
     /// Whether the timer is known to be gone.
+    #[inline]
     fn has_swept(&self, key: Key) -> bool {
         // Ordering: Relaxed: the file header.
         key.deadline <= self.swept.until.load(Ordering::Relaxed)
@@ -327,6 +328,7 @@ impl Timers {
 /// The spare: by the loop's own thread, in its turn.
 impl Timers {
     /// Keeps a timer that is dropped; false if there is one already.
+    #[inline]
     fn set_aside(&self, key: Key) -> bool {
         if self.spare.key().is_some() || self.observer.is_on() {
             return false;
@@ -338,6 +340,7 @@ impl Timers {
     }
 
     /// Arms in the place of the spare, if there is one.
+    #[inline]
     fn rearm<'a>(&self, deadline: u64, mut waker: Given<'a>) -> Result<Key, Given<'a>> {
         while self.spare.key().is_some() {
             let mut inner = self.inner.lock();

@@ -46,6 +46,7 @@ pub(crate) fn only_loop(waker: &Waker) -> Option<usize> {
 }
 
 /// Whether it is that of the task that this thread is inside, or of a cell that is pinned to the loop `index`.
+#[inline]
 pub(crate) fn is_own_waker(waker: &Waker, index: usize) -> bool {
     // SAFETY: as in `only_loop`.
     is_cell_waker(waker) && (id::is_current(unsafe { task(waker.data()) }) || only_loop(waker) == Some(index))

@@ -36,6 +36,7 @@ impl Timer {
 
     /// The same for a future that a task polls, which is going to wait for it. On the `home` that is asked for, or in the place
     /// of a timer that was just dropped on this thread's loop. `nanos`: the deadline.
+    #[inline]
     pub(crate) fn arm_awaited(
         home: impl FnOnce() -> BiasedArc<Remote>,
         deadline: Instant,
@@ -56,6 +57,7 @@ impl Timer {
     }
 
     /// Takes the place of this thread's spare, if there is one.
+    #[inline]
     fn rearm(deadline: u64, waker: Given<'_>) -> Result<Self, Given<'_>> {
         let has_spare = |core: &Rc<LoopCore>| core.is_in_turn() && core.remote().timers().spare.key().is_some();
         let core = current::with(|core| core.filter(|core| has_spare(core)).cloned());
@@ -66,8 +68,9 @@ impl Timer {
     }
 
     /// The same on `home`, which is this thread's.
+    #[inline]
     fn rearm_on<'a>(home: &BiasedArc<Remote>, deadline: u64, waker: Given<'a>) -> Result<Self, Given<'a>> {
-        let may_be_kept = may_be_kept(home, waker.waker());
+        let may_be_kept = is_own_waker(waker.waker(), home.index());
         let key = home.timers().rearm(deadline, waker)?;
         Ok(Self { home: home.clone(), key, may_be_kept })
     }
@@ -148,6 +151,7 @@ impl Timer {
     }
 
     /// Whether it may be kept as a spare: it is this thread's loop's, which is in a turn.
+    #[inline]
     fn is_here(&self) -> bool {
         let is_here = |core: &Rc<LoopCore>| core.is_in_turn() && BiasedArc::ptr_eq(core.remote(), &self.home);
         self.may_be_kept && current::with(|core| core.is_some_and(is_here))
@@ -173,6 +177,7 @@ impl Timer {
 }
 
 impl Drop for Timer {
+    #[inline]
     fn drop(&mut self) {
         let timers = self.home.timers();
         if timers.has_swept(self.key) || (self.is_here() && timers.set_aside(self.key)) {
