@@ -411,13 +411,14 @@ common::flavours! {
     // ------------------------------------------------------------------------------------------------ cancelling from outside
 
     fn n49_a_cancel_between_a_childs_spawn_and_its_registration_is_not_lost(_flavour: common::Flavour) {
-        // The hook is called in the midst of the spawn.
+        // The hook is called in the midst of the spawn: the root's, the first child's, and at the second child's it cancels. The
+        // others are refused, so the join does not wait for them.
         let group = Arc::new(TaskGroup::new());
         let rt = common::builder!().instrument(CancelsAtSpawn(group.handle(), AtomicUsize::new(3))).build().unwrap();
         rt.block_on(async {
             let tasks: Vec<_> = (0..5).map(|_| group.spawn(pending::<Nothing>())).collect();
             group.join().await.unwrap();
-            assert!(tasks[..3].iter().all(|task| task.cancelled()));
+            assert!(tasks[..2].iter().all(|task| task.cancelled()));
             for task in tasks { assert!(task.await.unwrap_err().is_cancelled()); }
         });
     }
