@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use loom::sync::Arc;
 
-use super::support::{Edge, Tally, new_task};
+use super::support::{Edge, PushOnly, Tally, new_task};
 use crate::event_loop::inbox::Inbox;
 use crate::event_loop::park::{Parker, Unblock};
 use crate::primitive::Mutex;
@@ -19,7 +19,7 @@ use crate::primitive::atomic::{AtomicBool, Ordering};
 use crate::primitive::deque::{Steal, Stealer, Worker as Queue};
 use crate::scheduler::idle::Idle;
 use crate::scheduler::injector::Injector;
-use crate::task::{Callbacks, ErrorContext, Handle, Kind, LiveList, Once, ReadyHandle, Schedule, launch};
+use crate::task::{Handle, Kind, Once, ReadyHandle, launch};
 
 /// What is left of a selector: its lock, and the wake-up that whoever polls it takes.
 pub(super) struct Selector {
@@ -139,7 +139,7 @@ struct Home {
     to: To,
 }
 
-impl Schedule for Home {
+impl PushOnly for Home {
     type Target = (Arc<Fleet>, To);
 
     fn target(&self) -> Self::Target {
@@ -151,22 +151,6 @@ impl Schedule for Home {
             To::All => fleet.inject(handle),
             To::One(index) => fleet.post(index, handle),
         }
-    }
-
-    fn is_home(&self) -> bool {
-        true
-    }
-
-    fn live(&self) -> Option<&LiveList> {
-        None
-    }
-
-    fn deliver(&self, _: Callbacks) {
-        unreachable!("no callbacks here");
-    }
-
-    fn report(&self, context: &ErrorContext) {
-        panic!("{context}");
     }
 }
 

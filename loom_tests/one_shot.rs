@@ -108,10 +108,7 @@ fn two_cancels_and_a_thief() {
             let handle = handle.clone();
             move || handle.cancel()
         });
-        let thieving = thread::spawn({
-            let hub = setup.hub.clone();
-            move || hub.run_all()
-        });
+        let thieving = Hub::run_elsewhere(&setup.hub);
         let first = handle.cancel();
         let second = cancelling.join().unwrap();
         thieving.join().unwrap();
@@ -176,10 +173,7 @@ fn a_listed_job_without_an_owner_against_a_shutdown() {
         assert!(task.bind(&Home::of(&hub)));
         hub.push(task.into_ready());
         drop(Task::<()>::new(task));
-        let running = thread::spawn({
-            let hub = hub.clone();
-            move || hub.run_all()
-        });
+        let running = Hub::run_elsewhere(&hub);
         hub.list().cancel_all();
         running.join().unwrap();
         hub.run_all();

@@ -9,10 +9,10 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::support::{Home, Hub, OnDrop, Signal, Tally, check, new_task};
+use super::support::{Home, Hub, OnDrop, PushOnly, Signal, Tally, check, new_task};
 use crate::primitive::deque::Worker;
 use crate::scheduler::injector::Injector;
-use crate::task::{Callbacks, ErrorContext, Kind, LiveList, Once, ReadyHandle, Schedule, Task, launch};
+use crate::task::{Kind, Once, ReadyHandle, Task, launch};
 
 /// `StealableHome` off the loops, without the invitation.
 struct Injecting {
@@ -26,7 +26,7 @@ impl Drop for Injecting {
     }
 }
 
-impl Schedule for Injecting {
+impl PushOnly for Injecting {
     type Target = Arc<Injector>;
 
     fn target(&self) -> Arc<Injector> {
@@ -35,22 +35,6 @@ impl Schedule for Injecting {
 
     fn push(injector: Arc<Injector>, handle: ReadyHandle) {
         injector.push(handle);
-    }
-
-    fn is_home(&self) -> bool {
-        true
-    }
-
-    fn live(&self) -> Option<&LiveList> {
-        None
-    }
-
-    fn deliver(&self, _: Callbacks) {
-        unreachable!("no callbacks here");
-    }
-
-    fn report(&self, context: &ErrorContext) {
-        panic!("{context}");
     }
 }
 

@@ -12,9 +12,9 @@ use loom::cell::Cell;
 use loom::sync::Arc;
 use loom::thread::{self, ThreadId};
 
-use super::support::{OnDrop, Tally, check, new_task};
+use super::support::{OnDrop, PushOnly, Tally, check, new_task};
 use crate::primitive::deque::{Steal, Stealer, Worker};
-use crate::task::{Callbacks, ErrorContext, Kind, LiveList, ReadyHandle, Schedule, Task, launch};
+use crate::task::{Kind, ReadyHandle, Task, launch};
 
 /// Two loops' stealable queues. What is woken goes to the queue of the thread it is woken on, from outside to the owner's
 /// (in the engine: to the injector, see `inject_sleep.rs`).
@@ -34,7 +34,7 @@ impl Drop for Home {
     }
 }
 
-impl Schedule for Home {
+impl PushOnly for Home {
     type Target = (Arc<Pair>, bool);
 
     fn target(&self) -> Self::Target {
@@ -43,22 +43,6 @@ impl Schedule for Home {
 
     fn push((pair, is_thief): Self::Target, handle: ReadyHandle) {
         if is_thief { pair.thief.push(handle) } else { pair.owner.push(handle) }
-    }
-
-    fn is_home(&self) -> bool {
-        true
-    }
-
-    fn live(&self) -> Option<&LiveList> {
-        None
-    }
-
-    fn deliver(&self, _: Callbacks) {
-        unreachable!("no callbacks here");
-    }
-
-    fn report(&self, context: &ErrorContext) {
-        panic!("{context}");
     }
 }
 

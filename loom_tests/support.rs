@@ -14,7 +14,7 @@ use std::task::{Wake, Waker};
 
 use loom::sync::atomic::AtomicU32;
 use loom::sync::{Arc, Condvar, Mutex};
-use loom::thread::{self, ThreadId};
+use loom::thread::{self, JoinHandle, ThreadId};
 
 use crate::event_loop::park::Unblock;
 use crate::task::{Callbacks, ErrorContext, Kind, LiveList, NewTask, Observer, ReadyHandle, Schedule};
@@ -168,6 +168,12 @@ impl Hub {
         std::iter::from_fn(|| self.pop()).map(ReadyHandle::run).count()
     }
 
+    /// The same on a thread of its own, which is not home.
+    pub(super) fn run_elsewhere(hub: &Arc<Self>) -> JoinHandle<usize> {
+        let hub = hub.clone();
+        thread::spawn(move || hub.run_all())
+    }
+
     /// Calls the callbacks that were queued; returns how many deliveries there were.
     pub(super) fn call_back(&self) -> usize {
         let callbacks = std::mem::take(&mut *self.callbacks.lock().unwrap());
@@ -252,6 +258,42 @@ impl Schedule for Home {
 
     fn report(&self, context: &ErrorContext) {
         // A failed assertion or a race inside a task: not to be swallowed with the task's panic.
+        panic!("{context}");
+    }
+}
+
+/// A home that is nothing but a place to push to: its tasks are in no list and have no callbacks.
+pub(crate) trait PushOnly: Send + Sync + 'static {
+    type Target;
+
+    fn target(&self) -> Self::Target;
+    fn push(target: Self::Target, handle: ReadyHandle);
+}
+
+impl<P: PushOnly> Schedule for P {
+    type Target = P::Target;
+
+    fn target(&self) -> P::Target {
+        PushOnly::target(self)
+    }
+
+    fn push(target: P::Target, handle: ReadyHandle) {
+        <P as PushOnly>::push(target, handle);
+    }
+
+    fn is_home(&self) -> bool {
+        true
+    }
+
+    fn live(&self) -> Option<&LiveList> {
+        None
+    }
+
+    fn deliver(&self, _: Callbacks) {
+        unreachable!("no callbacks here");
+    }
+
+    fn report(&self, context: &ErrorContext) {
         panic!("{context}");
     }
 }

@@ -145,10 +145,7 @@ fn two_runners_never_poll_at_once() {
                 waker.wake();
             }
         });
-        let running = thread::spawn({
-            let hub = hub.clone();
-            move || hub.run_all()
-        });
+        let running = Hub::run_elsewhere(&hub);
         hub.run_all();
         waking.join().unwrap();
         running.join().unwrap();
@@ -170,10 +167,7 @@ fn waking_itself_against_a_wake_and_a_second_runner() {
                 waker.wake();
             }
         });
-        let running = thread::spawn({
-            let hub = hub.clone();
-            move || hub.run_all()
-        });
+        let running = Hub::run_elsewhere(&hub);
         hub.run_all();
         waking.join().unwrap();
         running.join().unwrap();
@@ -218,10 +212,7 @@ fn waking_itself_against_a_cancel() {
             let task = task.clone();
             move || task.cancel()
         });
-        let running = thread::spawn({
-            let hub = hub.clone();
-            move || hub.run_all()
-        });
+        let running = Hub::run_elsewhere(&hub);
         hub.run_all();
         assert!(cancelling.join().unwrap());
         running.join().unwrap();
