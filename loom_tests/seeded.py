@@ -292,7 +292,7 @@ BUGS = [
         ("(entry.sequence == key.sequence).then(||", "(entry.sequence != u64::MAX).then(||"),
     ]),
     ("timer", "an armed timer unparks nobody", [
-        ("if earliest && !current::is_on(&home) {", "if earliest && current::is_on(&home) {"),
+        ("if earliest && !here {", "if earliest && here {"),
     ]),
     ("timer", "an update keeps the old waker", [
         ("            Some(kept) => std::mem::swap(kept, &mut waker),", "            Some(_) => drop(waker),"),

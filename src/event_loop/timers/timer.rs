@@ -77,7 +77,8 @@ impl Timer {
 
     /// `tell` is called before the timer can fire, if there is anybody to be told.
     fn arm_told(home: BiasedArc<Remote>, deadline: u64, waker: Given<'_>, tell: impl FnOnce(&Timers, u64)) -> Self {
-        let may_be_kept = may_be_kept(&home, waker.waker());
+        let here = current::is_on(&home);
+        let may_be_kept = here && is_own_waker(waker.waker(), home.index());
         let waker = waker.into_owned();
         let timers = home.timers();
         let mut inner = timers.inner.lock();
@@ -96,7 +97,7 @@ impl Timer {
         let key = inner.heap.insert(deadline, sequence, waker);
         timers.publish(&inner.heap);
         drop(inner);
-        if earliest && !current::is_on(&home) {
+        if earliest && !here {
             // It may be asleep with a later deadline.
             home.unpark();
         }
@@ -136,7 +137,13 @@ impl Timer {
     }
 
     /// Cancels; gives back the waker, unless the timer has fired.
-    pub(crate) fn take(&self) -> Option<Waker> {
+    pub(crate) fn take(mut self) -> Option<Waker> {
+        let waker = self.cancel();
+        self.key = Key::DEAD;
+        waker
+    }
+
+    fn cancel(&self) -> Option<Waker> {
         let timers = self.home.timers();
         if timers.has_swept(self.key) {
             return None;
@@ -184,6 +191,6 @@ impl Drop for Timer {
             return;
         }
         // The waker is dropped here, after the lock.
-        drop(self.take());
+        drop(self.cancel());
     }
 }
