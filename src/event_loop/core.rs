@@ -246,9 +246,7 @@ impl LoopCore {
     /// told this one of, is seen by the look at the inbox, though that is Relaxed: its length was written before the telling.
     #[inline]
     pub(super) fn append(&self, handle: ReadyHandle) {
-        if !self.remote.inbox().is_empty() {
-            self.take_posts_first();
-        }
+        self.take_posts();
         self.ready.push_pinned(handle);
     }
 
@@ -259,11 +257,6 @@ impl LoopCore {
             return self.append(handle);
         }
         self.ready.push_stealable(handle);
-    }
-
-    #[cold]
-    fn take_posts_first(&self) {
-        self.take_posts();
     }
 
     /// A pinned task, and its ready handle if it is `queued` and the loop still takes tasks.

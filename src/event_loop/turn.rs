@@ -49,12 +49,17 @@ impl LoopCore {
     // ---- the turn --------------------------------------------------------------------------------------------------
 
     /// Fetches what others have posted.
+    #[inline]
     pub(crate) fn take_posts(&self) {
-        let inbox = self.remote.inbox();
-        if !inbox.is_empty() {
-            let n = self.ready.take_posts(inbox);
-            self.remote.stats().inbox_pulls.add(n as u64);
+        if !self.remote.inbox().is_empty() {
+            self.take_posts_now();
         }
+    }
+
+    #[cold]
+    fn take_posts_now(&self) {
+        let n = self.ready.take_posts(self.remote.inbox());
+        self.remote.stats().inbox_pulls.add(n as u64);
     }
 
     /// Looks at the selector without waiting.
