@@ -253,10 +253,9 @@ impl LoopCore {
     /// The same for a handle that peers may steal, if there are any: a loop without peers has one FIFO.
     #[inline]
     pub(crate) fn push_stealable(&self, handle: ReadyHandle) {
-        if !self.ready.is_shared() {
-            return self.append(handle);
+        if let Err(handle) = self.ready.push_stealable(handle) {
+            self.append(handle);
         }
-        self.ready.push_stealable(handle);
     }
 
     /// A pinned task, and its ready handle if it is `queued` and the loop still takes tasks.

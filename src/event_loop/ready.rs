@@ -43,16 +43,14 @@ impl Ready {
         self.pinned.borrow_mut().push_back(handle);
     }
 
+    /// Gives the handle back if there are no peers.
     #[inline]
-    pub(crate) fn push_stealable(&self, handle: ReadyHandle) {
+    pub(crate) fn push_stealable(&self, handle: ReadyHandle) -> Result<(), ReadyHandle> {
         match &*self.stealable.borrow() {
             Some(queue) => queue.push(handle),
-            None => self.push_pinned(handle),
+            None => return Err(handle),
         }
-    }
-
-    pub(crate) fn is_shared(&self) -> bool {
-        self.stealable.borrow().is_some()
+        Ok(())
     }
 
     /// Moves an inbox's posts to the pinned FIFO.
