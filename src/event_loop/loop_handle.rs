@@ -5,10 +5,9 @@
 use std::fmt;
 use std::panic::Location;
 
-use super::current;
 use super::remote::{PinnedHome, Remote};
 use crate::primitive::BiasedArc;
-use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch, spawn_cell};
+use crate::task::{ErrorContext, Handle, Kind, NewTask, Once, Task, launch};
 
 /// One loop, for any thread: posts callbacks and builds `!Send` tasks there.
 ///
@@ -81,21 +80,7 @@ impl LoopHandle {
         location: &'static Location<'static>,
     ) -> Handle {
         let new = self.new_task(Kind::Callback, location);
-        let task = spawn_cell(Once::new(callback), self.home(), new);
-        let ready = task.into_ready();
-        ready.tell_queued();
-        let handle = task.into_handle();
-        let ready = current::with(|core| match core.filter(|core| BiasedArc::ptr_eq(core.remote(), &self.remote)) {
-            Some(core) => {
-                core.append(ready);
-                None
-            }
-            None => Some(ready),
-        });
-        if let Some(ready) = ready {
-            self.remote.post(ready);
-        }
-        handle
+        launch(Once::new(callback), self.home(), new).into_handle()
     }
 
     /// Tells the loop's exception handler.

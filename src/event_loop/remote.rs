@@ -309,6 +309,20 @@ impl Schedule for PinnedHome {
     }
 
     #[inline]
+    fn queue(&self, handle: ReadyHandle) {
+        let posted = current::with(|current| match current {
+            Some(core) if BiasedArc::ptr_eq(core.remote(), &self.remote) => {
+                core.append(handle);
+                None
+            }
+            _ => Some(handle),
+        });
+        if let Some(handle) = posted {
+            self.remote.post(handle);
+        }
+    }
+
+    #[inline]
     fn is_home(&self) -> bool {
         current::is_on(&self.remote)
     }

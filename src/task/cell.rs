@@ -269,10 +269,10 @@ pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -
     if bound {
         task.tell_queued();
     }
-    let target = home.target();
     let handle = ReadyHandle::new(task);
     if bound {
-        S::push(target, handle);
+        // The reference that is returned keeps the cell meanwhile.
+        home.queue(handle);
     } else {
         drop(handle);
     }

@@ -81,6 +81,11 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     fn target(&self) -> Self::Target;
     /// Makes ready. Runs no user code, unless the queue is closed and the handle is dropped.
     fn push(target: Self::Target, handle: ReadyHandle);
+    /// The two in one, where something else than the handle keeps `self` until the push is over.
+    #[inline]
+    fn queue(&self, handle: ReadyHandle) {
+        Self::push(self.target(), handle);
+    }
     /// Whether things pinned to this scheduler's loop may be dropped on the current thread.
     fn is_home(&self) -> bool;
     /// The index of the loop that is the only one to run what is scheduled by this, if there is one.
