@@ -159,12 +159,14 @@ impl LoopCore {
 
     // ---- scheduling ------------------------------------------------------------------------------------------------
 
+    #[inline]
     #[track_caller]
     fn new_callback(&self, queued: bool, location: &'static Location<'static>) -> NewTask {
         assert!(!self.is_closed(), "event loop is closed");
         NewTask { kind: Kind::Callback, pinned: true, queued, unbuilt: false, name: None, location }
     }
 
+    #[inline]
     pub(crate) fn home(&self) -> PinnedHome {
         PinnedHome::new(self.remote.clone())
     }
@@ -237,6 +239,7 @@ impl LoopCore {
         task
     }
 
+    #[inline]
     fn push(&self, handle: ReadyHandle) {
         handle.tell_queued();
         self.append(handle);

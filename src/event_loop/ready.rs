@@ -39,6 +39,7 @@ impl Ready {
         Self { pinned: RefCell::default(), stealable: RefCell::new(stealable), pinned_next: Cell::new(true) }
     }
 
+    #[inline]
     pub(crate) fn push_pinned(&self, handle: ReadyHandle) {
         self.pinned.borrow_mut().push_back(handle);
     }

@@ -15,6 +15,7 @@ thread_local! {
 }
 
 /// Before each handle.
+#[inline]
 pub(crate) fn refill() {
     LEFT.set(BUDGET);
 }

@@ -92,6 +92,7 @@ struct Extra {
 
 impl Extra {
     /// As an `origin`.
+    #[cold]
     fn origin(location: &'static Location<'static>, name: Option<String>, context: Context) -> *mut () {
         let callbacks = Mutex::new(Registered::default());
         let quiet = AtomicBool::new(false);
@@ -150,20 +151,14 @@ impl<F: Future, S> Cell<F, S> {
     /// # Safety
     /// The caller has the right to the stage, and it holds nothing.
     unsafe fn put(&self, output: Result<F::Output, JoinError>) {
-        let outcome = self.stage.with_mut(|stage| {
+        let outcome = Outcome::of(&output);
+        self.stage.with_mut(|stage| {
             // One member is written, not a whole stage: that may be as large as the largest future, and would go over the stack.
             // SAFETY: the caller's right; what is overwritten is nothing.
             unsafe {
                 match output {
-                    Ok(value) => {
-                        ptr::write(&raw mut (*stage).value, ManuallyDrop::new(value));
-                        Outcome::Completed
-                    }
-                    Err(error) => {
-                        let outcome = if error.is_panic() { Outcome::Panicked } else { Outcome::Cancelled };
-                        ptr::write(&raw mut (*stage).error, ManuallyDrop::new(error));
-                        outcome
-                    }
+                    Ok(value) => ptr::write(&raw mut (*stage).value, ManuallyDrop::new(value)),
+                    Err(error) => ptr::write(&raw mut (*stage).error, ManuallyDrop::new(error)),
                 }
             }
         });
@@ -211,6 +206,7 @@ pub(crate) struct NewTask {
 }
 
 /// Makes a cell. Two references exist: the runtime's, and the one returned. Not in a live list, not in a queue.
+#[inline]
 pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
     let origin = if new.name.is_some() || context::is_set() {
         Extra::origin(new.location, new.name, Context::capture())
@@ -512,6 +508,7 @@ impl RawTask {
     }
 
     /// Gives up the reference of a `Handle`.
+    #[inline]
     pub(super) fn drop_handle(self) {
         let header = self.header();
         let last = header.state.drop_handle(|| {
@@ -638,6 +635,7 @@ impl Header {
         self.live_key.store(key, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn take_live_key(&self) -> u32 {
         // Ordering: Relaxed, as above. Only the completer takes it.
         let key = self.live_key.load(Ordering::Relaxed);
@@ -777,12 +775,21 @@ impl Header {
 ///
 /// # Safety
 /// Nobody else uses it any more.
+#[inline]
 unsafe fn free_extra(origin: *mut ()) {
     if origin.addr() & EXTRA != 0 {
         let extra = origin.map_addr(|address| address & !EXTRA).cast::<Extra>();
-        // SAFETY: made by `Extra::origin` from a box; the caller's word.
-        drop(unsafe { Box::from_raw(extra) });
+        // SAFETY: the caller's word.
+        unsafe { free_this_extra(extra) };
     }
+}
+
+/// # Safety
+/// As for `free_extra`.
+#[cold]
+unsafe fn free_this_extra(extra: *mut Extra) {
+    // SAFETY: made by `Extra::origin` from a box; the caller's word.
+    drop(unsafe { Box::from_raw(extra) });
 }
 
 /// Left in this order: values are user data, whose destructors may ask for the current task, and by now this cell may be gone.

@@ -28,6 +28,7 @@ impl ReadyHandle {
     }
 
     /// Polls the task, or runs the callback. Panics of user code do not come out.
+    #[inline]
     pub(crate) fn run(self) {
         let task = self.0;
         mem::forget(self);
@@ -184,6 +185,7 @@ impl Handle {
 }
 
 impl Drop for Handle {
+    #[inline]
     fn drop(&mut self) {
         self.task.drop_handle();
     }

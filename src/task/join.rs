@@ -42,6 +42,17 @@ pub enum Outcome {
     Panicked = 2,
 }
 
+impl Outcome {
+    #[inline]
+    pub(super) fn of<T>(output: &Result<T, JoinError>) -> Self {
+        match output {
+            Ok(_) => Self::Completed,
+            Err(error) if error.is_panic() => Self::Panicked,
+            Err(_) => Self::Cancelled,
+        }
+    }
+}
+
 /// Tokio's name for [`Task`].
 ///
 /// ```

@@ -141,11 +141,16 @@ impl LiveList {
     }
 
     /// Takes a completed task out. `at_home`: this is the thread of the list's loop.
+    #[inline]
     pub(super) fn release(&self, task: RawTask, at_home: bool) {
         let key = task.header().take_live_key();
-        if key == NO_KEY {
-            return;
+        // Callbacks that are queued are in none.
+        if key != NO_KEY {
+            self.remove(key, at_home);
         }
+    }
+
+    fn remove(&self, key: u32, at_home: bool) {
         if !at_home {
             let mut keys = self.returned.keys.lock();
             keys.push(key);

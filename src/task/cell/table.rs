@@ -163,17 +163,18 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
             Err(JoinError::panic(payload))
         }
     };
-    // SAFETY: rule 2: not complete yet, so the stage is still ours; the future is gone.
-    unsafe { cell.put(output) };
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
     if cell.header.state.is_forgotten() {
+        cell.header.set_outcome(Outcome::of(&output));
         tell_end(task);
-        // SAFETY: rule 2, and the only reference is the runtime's, which is given up here.
-        unsafe { drop_output::<F, S>(task) };
+        drop_unwanted::<F, S>(task, output);
+        // The only reference is the runtime's, which is given up here.
         return task.free();
     }
+    // SAFETY: rule 2: not complete yet, so the stage is still ours; the future is gone.
+    unsafe { cell.put(output) };
     // Only now is it known whether a cancel wins. With an instrument the cell is kept until that was told.
     let kept = is_observed().then(|| task.new_ref());
     match cell.header.state.complete() {
@@ -292,20 +293,26 @@ unsafe fn show_value<F: Future, S: Schedule>(task: RawTask, look: &mut dyn FnMut
 /// Drops the output, and reports a panic that nobody has been given: its own, or one in its value.
 unsafe fn drop_output<F: Future, S: Schedule>(task: RawTask) {
     // SAFETY: the table's types; rule 2.
-    match unsafe { task.cell::<F, S>().take() } {
-        Some(Ok(output)) if mem::needs_drop::<F::Output>() => {
+    if let Some(output) = unsafe { task.cell::<F, S>().take() } {
+        drop_unwanted::<F, S>(task, output);
+    }
+}
+
+fn drop_unwanted<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output, JoinError>) {
+    match output {
+        Ok(output) if mem::needs_drop::<F::Output>() => {
             let (dropped, unseen) = unseen::drop_output(output);
             unseen.into_iter().for_each(|payload| report_unseen::<F, S>(task, payload));
             if let Err(payload) = dropped {
                 report_panic::<F, S>(task, "Exception in a destructor", payload);
             }
         }
-        Some(Err(error)) => {
+        Ok(_) => {}
+        Err(error) => {
             if let Ok(payload) = error.try_into_panic() {
                 report_unseen::<F, S>(task, payload);
             }
         }
-        Some(Ok(_)) | None => {}
     }
 }
 
