@@ -148,15 +148,18 @@ fn spawn(
     let is_current = current.clone();
     let registered = watch.registered.clone();
     let run = poll_fn(move |cx| {
+        // Has the kernel report anew what is ready then; false if the descriptor is not the one that was meant any more.
+        let ask_again = || {
+            readiness.forget(direction);
+            remote.selector().rearm(fd, token, registered.get()).is_ok()
+        };
         match readiness.poll(cx, direction) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
-            Poll::Ready(Ok(_)) => readiness.forget(direction),
-        }
-        // Before the call, since it also tells whether the descriptor is the one that was meant. What the callback has left will be
-        // reported, what it has taken will not: the kernel looks again when it is asked.
-        if remote.selector().rearm(fd, token, registered.get()).is_err() {
-            return Poll::Ready(());
+            // Before the call. What the callback leaves will be reported, what it takes will not: the kernel looks again
+            // when it is asked.
+            Poll::Ready(Ok(_)) if !ask_again() => return Poll::Ready(()),
+            Poll::Ready(Ok(_)) => {}
         }
         if let Err(payload) = catch(&mut callback) {
             let mut context = ErrorContext::new("Exception in callback").with_panic(&*payload);
@@ -170,8 +173,7 @@ fn spawn(
         }
         if readiness.poll(cx, direction).is_ready() {
             // Another thread looked during the call: at what was there before it.
-            readiness.forget(direction);
-            if remote.selector().rearm(fd, token, registered.get()).is_err() {
+            if !ask_again() {
                 return Poll::Ready(());
             }
             if readiness.poll(cx, direction).is_ready() {
