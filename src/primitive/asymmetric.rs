@@ -33,7 +33,7 @@ pub(crate) fn heavy() {
     }
 }
 
-/// Whether they can be relied upon by now.
+/// Whether the kernel has granted them, so that `light` may be relied upon.
 #[inline]
 pub(crate) fn are_there() -> bool {
     // Ordering: Acquire, pairs with the store in `register`.

@@ -4,8 +4,8 @@
 //! and tells their owners by closing a pipe). A runtime may end before they do; hence a thread and not a task.
 //!
 //! *Invariant.* While there are wards, the thread runs or the last attempt to start it failed. It looks at a ward after it has
-//! emptied the bell, and whoever brings a ward rings afterwards. Should it not be able to wait, it looks at them now and then. *Threads.* Any, and its own. *Ordering.* The lock's, and
-//! the socket's.
+//! emptied the bell, and whoever brings a ward rings afterwards. Should it not be able to wait, it looks at them now and
+//! then. *Threads.* Any, and its own. *Ordering.* The lock's, and the socket's.
 
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::AsFd;

@@ -6,7 +6,8 @@
 //!
 //! Two kinds of helpers. The *watcher*, a parked loop, ticks while others run. If nobody is parked, every *running* loop
 //! makes rounds every 2 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
-//! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and its count of handles stands where it stood at the last tick or round.
+//! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and its count of
+//! handles stands where it stood at the last tick or round.
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
 

@@ -27,7 +27,8 @@
 //!
 //! A wake adds one. Whoever moves the count from 0 to 1 makes *the* ready handle, so there is one at a time. The runner
 //! notes the count it saw, polls, and goes idle only if the word has not changed but for references: one atomic
-//! operation to schedule, one to run. A task that wakes itself while it is polled goes on without any. A complete task keeps a count above zero, so a late wake schedules nothing.
+//! operation to schedule, one to run. A task that wakes itself while it is polled goes on without any. A complete task
+//! keeps a count above zero, so a late wake schedules nothing.
 //!
 //! *Threads.* Any. *Ordering.* A wake is a Release and the runner's look an Acquire: what happened before a wake is seen
 //! by the poll that it causes. `suspend` and `complete` release what the poll wrote; read-modify-writes in between
