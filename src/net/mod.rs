@@ -38,6 +38,7 @@ mod name;
 mod accept;
 mod sendfile;
 mod split;
+mod transfer;
 
 mod tcp;
 mod udp;
@@ -307,7 +308,7 @@ macro_rules! stream_methods {
             /// # }).unwrap();
             /// ```
             pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-                self.io.try_io(Interest::READABLE, |mut io| io.read(buf))
+                self.io.try_io(Interest::READABLE, |io| transfer::read(io, buf))
             }
 
             /// Reads what there is, now, into several buffers.
@@ -333,7 +334,7 @@ macro_rules! stream_methods {
             /// # }).unwrap();
             /// ```
             pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-                self.io.try_io(Interest::READABLE, |mut io| io.read_vectored(bufs))
+                self.io.try_io(Interest::READABLE, |io| transfer::read_vectored(io, bufs))
             }
 
             /// Writes what there is room for, now.
@@ -354,7 +355,7 @@ macro_rules! stream_methods {
             /// # }).unwrap();
             /// ```
             pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-                self.io.try_io(Interest::WRITABLE, |mut io| io.write(buf))
+                self.io.try_io(Interest::WRITABLE, |io| transfer::write(io, buf))
             }
 
             /// Writes what there is room for, now, from several buffers.
@@ -377,7 +378,7 @@ macro_rules! stream_methods {
             /// # }).unwrap();
             /// ```
             pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-                self.io.try_io(Interest::WRITABLE, |mut io| io.write_vectored(bufs))
+                self.io.try_io(Interest::WRITABLE, |io| transfer::write_vectored(io, bufs))
             }
 
             /// Sends `count` bytes of `file` from `offset` on, or all to its end. Returns how many that were: fewer than `count`
@@ -514,21 +515,21 @@ macro_rules! stream_methods {
         impl split::sealed::Duplex for $stream {
             fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
                 let wanted = buf.len();
-                self.io.$read_some(cx, wanted, |mut io| io.read(buf))
+                self.io.$read_some(cx, wanted, |io| transfer::read(io, buf))
             }
 
             fn poll_read_vectored(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
                 let wanted = bufs.iter().map(|buf| buf.len()).sum();
-                self.io.$read_some(cx, wanted, |mut io| io.read_vectored(bufs))
+                self.io.$read_some(cx, wanted, |io| transfer::read_vectored(io, bufs))
             }
 
             fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                self.io.poll_write_some(cx, buf.len(), |mut io| io.write(buf))
+                self.io.poll_write_some(cx, buf.len(), |io| transfer::write(io, buf))
             }
 
             fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
                 let wanted = bufs.iter().map(|buf| buf.len()).sum();
-                self.io.poll_write_some(cx, wanted, |mut io| io.write_vectored(bufs))
+                self.io.poll_write_some(cx, wanted, |io| transfer::write_vectored(io, bufs))
             }
 
             fn end_writing(&self) -> io::Result<()> {

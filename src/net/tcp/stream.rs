@@ -3,7 +3,7 @@
 //! *Invariant*: a stream that a user gets is connected, or has been. *Threads*: any. *Ordering*: none of its own.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use crate::net::addr::first_to_succeed;
 use crate::net::{
     Async, Interest, OwnedReadHalf, OwnedWriteHalf, ReadHalf, Ready, ToSocketAddrs, WriteHalf, socket_methods, split,
-    stream_methods, writable_method,
+    stream_methods, transfer, writable_method,
 };
 
 /// A TCP connection.

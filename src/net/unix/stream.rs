@@ -3,7 +3,7 @@
 //! *Invariant*: a stream that a user gets is connected, or has been. *Threads*: any. *Ordering*: none of its own.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{self, SocketAddr};
@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::net::{
     Async, Interest, OwnedReadHalf, OwnedWriteHalf, ReadHalf, Ready, WriteHalf, socket_methods, split, stream_methods,
-    writable_method,
+    transfer, writable_method,
 };
 use crate::time::sleep;
 
