@@ -73,7 +73,7 @@ impl Readiness {
 
     /// Notes an event and hands the wakers of those it concerns to `wake_later`; they are woken outside all locks.
     pub(crate) fn set(&self, bits: u64, mut wake_later: impl FnMut(Waker)) {
-        // Ordering: AcqRel: Release pairs with the Acquire in `event`: what made it ready happened before.
+        // Ordering: AcqRel: Release pairs with the Acquire in `event` and `look`: what made it ready happened before.
         let _ =
             self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some((word | bits).wrapping_add(TICK)));
         let mut waiters = self.waiters.lock();
@@ -102,8 +102,11 @@ impl Readiness {
     }
 
     /// What is known of a direction that is ready.
+    #[inline]
     pub(crate) fn look(&self, direction: Direction) -> Option<ReadyEvent> {
-        self.event(direction).and_then(Result::ok)
+        // Ordering: Acquire, pairs with `set`.
+        let word = self.word.load(Ordering::Acquire);
+        (word & direction.mask() != 0 && word & SHUTDOWN == 0).then_some(ReadyEvent { word, direction })
     }
 
     pub(crate) fn clear(&self, event: ReadyEvent) {
@@ -123,20 +126,20 @@ impl Readiness {
     }
 
     /// Ready, or the direction's slot holds the context's waker.
+    #[inline]
     pub(crate) fn poll(&self, cx: &Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
-        if let Some(event) = self.event(direction) {
-            return Poll::Ready(event);
+        match self.look(direction) {
+            Some(event) => Poll::Ready(Ok(event)),
+            None => self.wait(cx, direction),
         }
-        let slot = direction as usize;
-        let known = {
-            let waiters = self.waiters.lock();
-            waiters.slots[slot].as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
-        };
-        // Cloned and dropped outside the lock: both are user code.
-        let mut waker = (!known).then(|| cx.waker().clone());
-        if waker.is_some() {
-            std::mem::swap(&mut self.waiters.lock().slots[slot], &mut waker);
-        }
+    }
+
+    fn wait(&self, cx: &Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
+        // Cloned and dropped outside the lock: both are user code. Cloned without asking whether it is there already, since an
+        // event takes it out: who comes back has mostly been woken, and then a clone is less than a second lock.
+        let waker = cx.waker().clone();
+        let old = self.waiters.lock().slots[direction as usize].replace(waker);
+        drop(old);
         // After the entry, the second look: see the file header.
         match self.event(direction) {
             Some(event) => Poll::Ready(event),
@@ -183,6 +186,7 @@ impl Waiters {
     }
 }
 
+#[cold]
 fn gone() -> io::Error {
     io::Error::other("the event loop that served this descriptor is closed")
 }

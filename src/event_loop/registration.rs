@@ -37,6 +37,7 @@ impl Registration {
     }
 
     /// Ready, or the direction's one slot holds the context's waker.
+    #[inline]
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<ReadyEvent>> {
         self.told(direction, self.readiness.poll(cx, direction))
     }
@@ -48,6 +49,7 @@ impl Registration {
     }
 
     /// Tells of a poll that has to wait.
+    #[inline]
     fn told<T>(&self, direction: Direction, polled: Poll<T>) -> Poll<T> {
         if polled.is_pending() && is_observed() {
             let future = FutureId::of_descriptor(self.fd, direction == Direction::Write);
@@ -93,6 +95,7 @@ impl Registration {
 
     /// As `poll_io` for transfers: one that moved less than `wanted` emptied (or filled) the kernel's buffer, so that the
     /// next call waits for an event instead of asking the kernel in vain.
+    #[inline]
     pub(crate) fn poll_transfer(
         &self,
         cx: &mut Context<'_>,

@@ -206,14 +206,16 @@ impl Selector {
 
     /// Hands each event to the readiness it belongs to and wakes whom it concerns, under no lock.
     pub(crate) fn dispatch(&self, events: &Events, wake: impl Fn(Waker)) -> Batch {
-        let mut batch = Batch { events: 0, full: is_full(events), nested: false };
+        let mut batch = Batch::default();
         if events.is_empty() {
             return batch;
         }
+        let mut seen = 0;
         let mut wakers = Vec::new();
         {
             let sources = self.sources.lock();
             for event in events {
+                seen += 1;
                 match event.token() {
                     WAKE | ALARM | TICK => continue,
                     NESTED => batch.nested = true,
@@ -227,6 +229,7 @@ impl Selector {
                 batch.events += 1;
             }
         }
+        batch.full = seen == events.capacity();
         wakers.into_iter().for_each(wake);
         batch
     }
@@ -324,10 +327,6 @@ pub(crate) fn only_alarms(events: &Events) -> bool {
 
 fn slot_of(token: Token) -> usize {
     token.0 & ((1 << SLOT_BITS) - 1)
-}
-
-fn is_full(events: &Events) -> bool {
-    events.iter().count() >= events.capacity()
 }
 
 fn bits(event: &mio::event::Event) -> u64 {

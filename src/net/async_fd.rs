@@ -513,6 +513,7 @@ impl<T: AsFd> Async<T> {
     }
 
     /// `poll_read_with` of up to `wanted` bytes from a stream, where less means that there is no more for now.
+    #[inline]
     pub(super) fn poll_read_some(
         &self,
         cx: &mut Context<'_>,
@@ -533,6 +534,7 @@ impl<T: AsFd> Async<T> {
     }
 
     /// `poll_write_with` of up to `wanted` bytes to a stream, where less means that there is no more room for now.
+    #[inline]
     pub(super) fn poll_write_some(
         &self,
         cx: &mut Context<'_>,
