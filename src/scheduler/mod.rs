@@ -30,4 +30,4 @@ pub(crate) use executor::Threads;
 pub(crate) use jobs::{run_in_executor_of, run_in_executor_on_of};
 pub(crate) use report::{report, shield_waker};
 pub(crate) use shared::{Anchor, OUTSIDE, Options, Shared};
-pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_from, tell, try_timer_home};
+pub(crate) use spawn::{NO_RUNTIME, call_soon_on, home, report_error, spawn_at, spawn_from, tell, try_timer_home};

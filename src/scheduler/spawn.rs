@@ -91,7 +91,16 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let location = Location::caller();
+    spawn_at(future, options, Location::caller())
+}
+
+/// As [`spawn`], for a task that is to bear the place of another call.
+#[track_caller]
+pub(crate) fn spawn_at<F>(future: F, options: Builder, location: &'static Location<'static>) -> Task<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
     if let Some(anchor) = current_anchor() {
         return spawn_on(anchor, future, options, location);
     }

@@ -5,13 +5,14 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::service::Serve;
 use super::{StreamReader, StreamWriter};
 use crate::event_loop::EventLoop;
-use crate::scheduler::spawn;
-use crate::task::ErrorContext;
+use crate::scheduler::spawn_at;
+use crate::task::{Builder, ErrorContext};
 
 /// What a client's handler may return: nothing, or a `Result`, of which an error is reported to the exception handler, as
 /// asyncio does with what a `client_connected_cb` raises.
@@ -51,7 +52,8 @@ impl<T: Send + 'static, E: Display + Send + 'static> HandlerOutput for Result<T,
     }
 }
 
-pub(super) fn serve<H, F>(handler: H) -> Arc<Serve>
+/// The tasks bear `location`, the place where the server was started.
+pub(super) fn serve<H, F>(handler: H, location: &'static Location<'static>) -> Arc<Serve>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
     F: Future<Output: HandlerOutput> + Send + 'static,
@@ -59,11 +61,12 @@ where
     let handler = Arc::new(handler);
     Arc::new(move |reader, writer| {
         let handler = handler.clone();
-        drop(spawn(async move {
+        let client = async move {
             if let Some(error) = handler(reader, writer).await.error() {
                 report(error);
             }
-        }));
+        };
+        drop(spawn_at(client, Builder::new(), location));
     })
 }
 

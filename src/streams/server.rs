@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::connection::Marks;
 use super::handler::{HandlerOutput, serve};
 use super::home::Home;
 use super::reader::LIMIT;
-use super::service::{Parts, Service, SocketFile};
+use super::service::{Parts, Serve, Service, SocketFile};
 use super::{StreamReader, StreamWriter};
 use crate::net::{ToSocketAddrs, lookup_host};
 
@@ -68,12 +69,14 @@ const BACKLOG: i32 = 1024;
 /// # Cancel safety
 ///
 /// Dropped before it completes, no server was started.
-pub async fn start_server<H, F>(handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
+#[track_caller]
+pub fn start_server<H, F>(handler: H, addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Server>>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
     F: Future<Output: HandlerOutput> + Send + 'static,
 {
-    ServerOptions::new().start(handler, addr).await
+    let location = Location::caller();
+    async move { ServerOptions::new().start_at(handler, addr, location).await }
 }
 
 /// Listens on a Unix socket at `path`. asyncio's `start_unix_server`.
@@ -108,12 +111,14 @@ where
 /// # Cancel safety
 ///
 /// Dropped before it completes, no server was started.
-pub async fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> io::Result<Server>
+#[track_caller]
+pub fn start_unix_server<H, F>(handler: H, path: impl AsRef<Path>) -> impl Future<Output = io::Result<Server>>
 where
     H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
     F: Future<Output: HandlerOutput> + Send + 'static,
 {
-    ServerOptions::new().start_unix(handler, path).await
+    let location = Location::caller();
+    async move { ServerOptions::new().start_unix_at(handler, path, location).await }
 }
 
 /// A server: what [`start_server`] returns. Dropping it closes it; its clients go on.
@@ -623,7 +628,21 @@ impl ServerOptions {
     /// # Cancel safety
     ///
     /// Dropped before it completes, no server was started.
-    pub async fn start<H, F>(&self, handler: H, addr: impl ToSocketAddrs) -> io::Result<Server>
+    #[track_caller]
+    pub fn start<H, F>(&self, handler: H, addr: impl ToSocketAddrs) -> impl Future<Output = io::Result<Server>>
+    where
+        H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
+    {
+        self.start_at(handler, addr, Location::caller())
+    }
+
+    async fn start_at<H, F>(
+        &self,
+        handler: H,
+        addr: impl ToSocketAddrs,
+        location: &'static Location<'static>,
+    ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
         F: Future<Output: HandlerOutput> + Send + 'static,
@@ -631,7 +650,8 @@ impl ServerOptions {
         let home = Home::current();
         let each = if self.per_loop { home.loops() } else { 1 };
         let (sockets, addrs) = self.bind(lookup_host(addr).await?, each)?;
-        self.serve(Server { service: self.service(home, sockets, None, handler), addrs, path: None })
+        let service = self.service(home, sockets, None, serve(handler, location));
+        self.serve(Server { service, addrs, path: None })
     }
 
     /// As [`start_unix_server`].
@@ -663,7 +683,21 @@ impl ServerOptions {
     /// # Cancel safety
     ///
     /// Dropped before it completes, no server was started.
-    pub async fn start_unix<H, F>(&self, handler: H, path: impl AsRef<Path>) -> io::Result<Server>
+    #[track_caller]
+    pub fn start_unix<H, F>(&self, handler: H, path: impl AsRef<Path>) -> impl Future<Output = io::Result<Server>>
+    where
+        H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
+        F: Future<Output: HandlerOutput> + Send + 'static,
+    {
+        self.start_unix_at(handler, path, Location::caller())
+    }
+
+    async fn start_unix_at<H, F>(
+        &self,
+        handler: H,
+        path: impl AsRef<Path>,
+        location: &'static Location<'static>,
+    ) -> io::Result<Server>
     where
         H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
         F: Future<Output: HandlerOutput> + Send + 'static,
@@ -678,23 +712,19 @@ impl ServerOptions {
         socket.bind(&SockAddr::unix(path)?)?;
         let file = SocketFile::of(path)?;
         let options = Self { per_loop: false, ..self.clone() };
-        let service = options.service(home, vec![socket], Some(file), handler);
+        let service = options.service(home, vec![socket], Some(file), serve(handler, location));
         self.serve(Server { service, addrs: Vec::new(), path: Some(path.to_owned()) })
     }
 
-    fn service<H, F>(
+    fn service(
         &self,
         home: Home,
         sockets: Vec<socket2::Socket>,
         file: Option<SocketFile>,
-        handler: H,
-    ) -> Arc<Service>
-    where
-        H: Fn(StreamReader, StreamWriter) -> F + Send + Sync + 'static,
-        F: Future<Output: HandlerOutput> + Send + 'static,
-    {
+        serve: Arc<Serve>,
+    ) -> Arc<Service> {
         let &Self { limit, marks, backlog, per_loop, .. } = self;
-        Service::new(Parts { home, sockets, file, serve: serve(handler), limit, marks, backlog, per_loop })
+        Service::new(Parts { home, sockets, file, serve, limit, marks, backlog, per_loop })
     }
 
     fn serve(&self, server: Server) -> io::Result<Server> {

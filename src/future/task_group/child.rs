@@ -21,31 +21,36 @@ use crate::cancel::{CancelScope, Cancelled, CarriesCancelled};
 use crate::scheduler::tell;
 use crate::task::{Event, JoinError, Outcome, Task, catch, drop_payload};
 
-/// Makes a child of the task that `spawn` makes: of a future that is to be wrapped by what `spawn` is given. If the group
-/// takes no more children, the task is cancelled before it begins. A cooperative child has a scope of its own.
+/// A place in the group for a child whose task is about to be spawned, and what to wrap its future in. Two steps, so that the
+/// caller itself spawns and the task bears the place of the call. A cooperative child has a scope of its own.
+pub(super) fn enter(group: &Arc<Group>, scope: Option<CancelScope>) -> (Option<Member>, Report) {
+    let Some(key) = group.enter(scope.is_some()) else { return (None, Report { to: None }) };
+    let member = Member { group: group.clone(), key, outcome: Outcome::Cancelled };
+    (Some(member), Report { to: Some(Parent { group: group.clone(), key, scope }) })
+}
+
+/// Makes the task the child for which `place` was kept. Without one, the group having taken no more children, the task is
+/// cancelled before it begins.
 pub(super) fn adopt<T>(
-    group: &Arc<Group>,
-    scope: Option<CancelScope>,
+    place: Option<Member>,
     (name, location): (Option<String>, &'static Location<'static>),
-    spawn: impl FnOnce(Report) -> Task<T>,
+    task: Task<T>,
 ) -> Task<T> {
-    let Some(key) = group.enter(scope.is_some()) else {
-        let task = spawn(Report { to: None });
+    let Some(member) = place else {
         task.cancel();
         return task;
     };
-    // Also if spawning panics, for want of a runtime.
-    let member = Member { group: group.clone(), key, outcome: Outcome::Cancelled };
-    let task = spawn(Report { to: Some(Parent { group: group.clone(), key, scope }) });
+    let group = &member.group;
     tell(|| Event::FutureJoins { future: group.id(), task: task.id() });
-    group.register(key, Who { id: task.id(), name, location }, task.canceller());
+    group.register(member.key, Who { id: task.id(), name, location }, task.canceller());
     // Not by a handle of the child's loop, which may be away when the child ends, and stay away.
     task.watch(move |outcome| member.ended(outcome));
     task
 }
 
-/// A child's place in the group. It is given up when the task is over, or when nobody is left to say so.
-struct Member {
+/// A child's place in the group. It is given up when the task is over, or when nobody is left to say so: also if spawning
+/// panics, for want of a runtime.
+pub(super) struct Member {
     group: Arc<Group>,
     key: usize,
     outcome: Outcome,

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::child::adopt;
+use super::child::{adopt, enter};
 use super::state::Group;
 use crate::cancel::CancelScope;
 use crate::event_loop::LoopHandle;
@@ -83,7 +83,8 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, None, named, |report| scheduler::spawn(report.around(future)))
+        let (place, report) = enter(&self.group, None);
+        adopt(place, named, scheduler::spawn(report.around(future)))
     }
 
     /// The same with options, such as a name, which errors then bear.
@@ -111,7 +112,8 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (options.name.clone(), Location::caller());
-        adopt(&self.group, None, named, |report| options.spawn(report.around(future)))
+        let (place, report) = enter(&self.group, None);
+        adopt(place, named, options.spawn(report.around(future)))
     }
 
     /// Starts a child that stays on this thread's loop, so that it need not be `Send`.
@@ -143,7 +145,8 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, None, named, |report| scheduler::spawn_local(report.around(future)))
+        let (place, report) = enter(&self.group, None);
+        adopt(place, named, scheduler::spawn_local(report.around(future)))
     }
 
     /// Starts a child on the loop of one's choice, where it stays; `make` is called there.
@@ -175,10 +178,9 @@ impl GroupHandle {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let named = (None, Location::caller());
-        adopt(&self.group, None, named, |report| {
-            // A panic of `make` is the child's, too.
-            event_loop.spawn_local(move || report.around(async move { make().await }))
-        })
+        let (place, report) = enter(&self.group, None);
+        // A panic of `make` is the child's, too.
+        adopt(place, named, event_loop.spawn_local(move || report.around(async move { make().await })))
     }
 
     /// Starts a child that is asked to stop, not dropped, when the group stops: it is given a scope, which is cancelled
@@ -216,7 +218,8 @@ impl GroupHandle {
         let named = (None, Location::caller());
         let scope = self.group.scope.child();
         let future = make(scope.clone());
-        adopt(&self.group, Some(scope), named, |report| scheduler::spawn(report.around(future)))
+        let (place, report) = enter(&self.group, Some(scope));
+        adopt(place, named, scheduler::spawn(report.around(future)))
     }
 
     /// Cancels all children, and the body of a [`scope`](crate::TaskGroup::scope). That is no error: a `join` returns `Ok`,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::GroupHandle;
-use super::child::{HandedOver, adopt};
+use super::child::{HandedOver, adopt, enter};
 use super::error::{BoxError, Failure, Who};
 use super::state::Group;
 use crate::cancel::wake_all;
@@ -72,7 +72,8 @@ impl GroupHandle {
         let future = make(TaskStatus { slot: slot.clone() });
         let future = start(future, slot.clone());
         let location = Location::caller();
-        let task = adopt(self.group(), None, (None, location), |report| scheduler::spawn(report.around(future)));
+        let (place, report) = enter(self.group(), None);
+        let task = adopt(place, (None, location), scheduler::spawn(report.around(future)));
         let who = Who { id: task.id(), name: None, location };
         let starter = Starter { slot, group: self.group().clone(), who };
         let mut task = task.cancel_on_drop();
