@@ -20,6 +20,12 @@
 //! # }).unwrap();
 //! ```
 //!
+//! Two things differ from the methods of std and Tokio that bear the same names. [`read_line`](AsyncBufReadExt::read_line) and
+//! [`read_to_string`](AsyncReadExt::read_to_string) want an *empty* `String`: so `clear` it before each line. And what waits for
+//! more than one read, such as `read_line` and [`read_exact`](AsyncReadExt::read_exact), loses what had come if it is dropped half
+//! way, in a [`select!`](crate::select!) or by a time limit. The reads of a [`StreamReader`](crate::streams::StreamReader), which can
+//! be put around any [`AsyncRead`], lose nothing, and bound the length of a line.
+//!
 //! *Invariant*: nothing here knows the runtime; all of it works with streams of other crates, too. *Threads*: any.
 //! *Ordering*: owner-only, none.
 

@@ -33,7 +33,9 @@ const PIECE: usize = 64 * 1024;
 /// runtime ends is lost: [`wait_closed`](Self::wait_closed) before that.
 ///
 /// It is also an [`AsyncWrite`](crate::io::AsyncWrite), whose writing waits as `drain` does, whose flushing waits until
-/// nothing is buffered, and whose closing is that of a socket: [`write_eof`](Self::write_eof), flushed.
+/// nothing is buffered, and whose closing is that of a socket: [`write_eof`](Self::write_eof), flushed. (Where
+/// [`AsyncWriteExt`](crate::io::AsyncWriteExt) is imported, a `&mut StreamWriter` has that trait's `write` and `close`, which are
+/// futures; a `StreamWriter` or a `&StreamWriter` has these methods.)
 ///
 /// # Examples
 ///

@@ -202,7 +202,8 @@ impl<F> fmt::Debug for Timeout<F> {
 /// however late. If somebody else cancelled the task, or it panicked, the inner `Err` says so.
 ///
 /// The counterpart of `asyncio.wait_for`. It takes a [`Task`], for only a task can be stopped and have its end awaited;
-/// for any other future, [`timeout`] does all there is to do.
+/// for any other future, [`timeout`] does all there is to do: once dropped, it has ended. (One function for both would have to
+/// tell a task from other futures, which stable Rust cannot without specialization.)
 ///
 /// # Errors
 ///
