@@ -112,7 +112,11 @@ impl Alarm {
             if self.travels && self.birth.is_none() {
                 self.birth = scheduler::try_current().ok();
             }
-            let home = || self.home().unwrap_or_else(scheduler::home);
+            // Not by the function's name: a panic for want of a runtime would then show a place in core.
+            let home = || match self.home() {
+                Some(home) => home,
+                None => scheduler::home(),
+            };
             self.armed = Some(Timer::arm_awaited(home, self.deadline, deadline, cx.waker()));
         }
         Poll::Pending
