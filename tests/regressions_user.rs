@@ -6,7 +6,10 @@ use std::future::pending;
 use std::panic::Location;
 
 use epicycle::streams::{ServerOptions, open_connection, open_unix_connection, start_server, start_unix_server};
-use epicycle::{EventLoop, Runtime, RuntimeHandle, TaskGroup, task};
+use epicycle::{
+    EventLoop, JoinError, Promise, PromiseError, Runtime, RuntimeHandle, TaskGroup, spawn, task, yield_now,
+};
+use futures_lite::future::poll_once;
 
 /// The tasks other than those of `streams` itself, which accept: where each was made.
 fn places() -> Vec<&'static Location<'static>> {
@@ -44,6 +47,39 @@ common::flavours! {
             are_here(&places);
             group.cancel();
             group.join().await.unwrap();
+        });
+    }
+
+    fn s4_08_r44_all_who_share_a_promise_are_told_when_nobody_can_set_it_any_more(rt: Runtime) {
+        rt.block_on(async {
+            let cancelled = |result: Result<Result<u8, PromiseError>, JoinError>| result.unwrap().unwrap_err().is_cancelled();
+            let promise = Promise::<u8>::new();
+            let prototype = promise.clone().shared();
+            let before: Vec<_> = (0..3).map(|_| spawn(prototype.clone())).collect();
+            for _ in 0..3 {
+                yield_now().await;
+            }
+            // Who was to set it fails.
+            drop(promise);
+            for task in before {
+                assert!(cancelled(task.await));
+            }
+            assert!(prototype.clone().await.unwrap_err().is_cancelled());
+            // One who can set it is enough, also if it has waited itself.
+            let mut setter = Promise::new();
+            let sharing = setter.clone().shared();
+            let waiting = spawn(sharing.clone());
+            assert!(poll_once(&mut setter).await.is_none());
+            drop(sharing);
+            setter.set_result(1).unwrap();
+            assert_eq!(waiting.await.unwrap().unwrap(), 1);
+            // The last that could becomes one that cannot, while it is awaited.
+            let mut last = Promise::<u8>::new();
+            let waiting = spawn(last.clone().shared());
+            assert!(poll_once(&mut last).await.is_none());
+            let last = last.shared();
+            assert!(cancelled(waiting.await));
+            assert!(last.await.unwrap_err().is_cancelled());
         });
     }
 

@@ -9,6 +9,7 @@ mod shared;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ use shared::{Shared, State, Waiting};
 /// [`InvalidStateError`]. If several want it, let them use [`result`](Self::result), or [`shared`](Self::shared) to await it, which
 /// give copies. Errors and cancellation are given to everyone.
 ///
-/// *Nobody waits for ever*: if all clones are gone but one, which is being awaited, or all clones are gone, the promise is
-/// cancelled. A callback that owns a clone of its own promise keeps it from that; it is given the promise as an argument.
+/// *Nobody waits for ever*: if all clones are gone but one, which is being awaited, or all clones are gone but
+/// [shared](Self::shared) ones, which cannot set it, the promise is cancelled. A callback that owns a clone of its own promise keeps it from that; it is given the promise as an argument.
 ///
 /// *Cancel safety.* An await that is dropped takes nothing.
 ///
@@ -65,6 +66,8 @@ pub struct Promise<T> {
     shared: Arc<Shared<T>>,
     /// What it is registered under while it is awaited.
     waits: Option<u64>,
+    /// Not inside a [`SharedPromise`].
+    may_set: bool,
 }
 
 /// Names a callback of one promise.
@@ -101,8 +104,8 @@ impl<T> Promise<T> {
     }
 
     fn of(shared: Arc<Shared<T>>) -> Self {
-        shared.lock().clones += 1;
-        Self { shared, waits: None }
+        shared.lock().enter(true);
+        Self { shared, waits: None, may_set: true }
     }
 
     /// Completes it with a value.
@@ -290,7 +293,8 @@ impl<T> Promise<T> {
         removed.is_some()
     }
 
-    /// Awaits a copy of the value, which stays for others.
+    /// Awaits a copy of the value, which stays for others. It can no longer be set through this clone, so once all clones that could
+    /// set it are gone, all who wait are told that it is cancelled.
     ///
     /// ```
     /// epicycle::run(async {
@@ -306,7 +310,16 @@ impl<T> Promise<T> {
     where
         T: Clone,
     {
-        SharedPromise { promise: self }
+        SharedPromise { promise: self.without_setting() }
+    }
+
+    fn without_setting(mut self) -> Self {
+        if mem::take(&mut self.may_set) {
+            let mut inner = self.shared.lock();
+            inner.setters -= 1;
+            self.shared.cancel_if_abandoned(inner);
+        }
+        self
     }
 
     /// Ready when it is done.
@@ -335,7 +348,7 @@ impl<T> Promise<T> {
                     return Poll::Pending;
                 }
                 (Some(waiting), Some(new)) => {
-                    let old = std::mem::replace(waiting, Waiting::Task(new));
+                    let old = mem::replace(waiting, Waiting::Task(new));
                     drop(inner);
                     drop(old);
                     return Poll::Pending;
@@ -421,12 +434,8 @@ impl<T> Drop for Promise<T> {
         let mut inner = self.shared.lock();
         let is_task = |waiting: &Waiting<T>| matches!(waiting, Waiting::Task(_));
         let waited = self.waits.and_then(|id| inner.remove(id, is_task));
-        inner.clones -= 1;
-        if inner.is_abandoned() {
-            self.shared.finish(inner, State::Cancelled);
-        } else {
-            drop(inner);
-        }
+        inner.leave(self.may_set);
+        self.shared.cancel_if_abandoned(inner);
         drop(waited);
     }
 }
@@ -481,7 +490,9 @@ impl<T: Clone> Future for SharedPromise<T> {
 
 impl<T: Clone> Clone for SharedPromise<T> {
     fn clone(&self) -> Self {
-        self.promise.clone().shared()
+        let shared = &self.promise.shared;
+        shared.lock().enter(false);
+        Self { promise: Promise { shared: shared.clone(), waits: None, may_set: false } }
     }
 }
 

@@ -32,8 +32,10 @@ pub(super) struct Shared<T> {
 
 pub(super) struct Inner<T> {
     pub(super) state: State,
-    /// How many [`Promise`]s there are.
+    /// How many [`Promise`]s there are, those inside of shared ones included.
     pub(super) clones: usize,
+    /// How many of them may set it: all but those.
+    pub(super) setters: usize,
     last_id: u64,
     /// In the order of registration, which is that of the ids.
     waiting: Vec<(u64, Waiting<T>)>,
@@ -104,10 +106,20 @@ impl<T> Inner<T> {
         Some(self.waiting.remove(at).1)
     }
 
-    /// Whether nobody is left who could complete it: no clone, or only one, which waits.
-    pub(super) fn is_abandoned(&self) -> bool {
+    pub(super) fn enter(&mut self, may_set: bool) {
+        self.clones += 1;
+        self.setters += usize::from(may_set);
+    }
+
+    pub(super) fn leave(&mut self, may_set: bool) {
+        self.clones -= 1;
+        self.setters -= usize::from(may_set);
+    }
+
+    /// Whether nobody is left who could complete it: no clone that may, or a single one, which waits.
+    fn is_abandoned(&self) -> bool {
         let waits = |(_, waiting): &(u64, Waiting<T>)| matches!(waiting, Waiting::Task(_));
-        self.state.is_pending() && (self.clones == 0 || self.clones == 1 && self.waiting.iter().any(waits))
+        self.state.is_pending() && (self.setters == 0 || self.clones == 1 && self.waiting.iter().any(waits))
     }
 }
 
@@ -116,6 +128,7 @@ impl<T> Shared<T> {
         let inner = Inner {
             state: State::Pending,
             clones: 0,
+            setters: 0,
             last_id: 0,
             waiting: Vec::new(),
             delivery: None,
@@ -192,6 +205,12 @@ impl<T> Shared<T> {
             }
         }
         self.queue(delivery.as_ref(), callbacks);
+    }
+
+    pub(super) fn cancel_if_abandoned(self: &Arc<Self>, inner: MutexGuard<'_, Inner<T>>) {
+        if inner.is_abandoned() {
+            self.finish(inner, State::Cancelled);
+        }
     }
 
     fn queue(self: &Arc<Self>, delivery: Option<&Delivery<T>>, callbacks: Vec<Callback<T>>) {
