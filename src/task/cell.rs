@@ -7,6 +7,7 @@
 //! *Threads.* Any; each function says whose right it uses. *Ordering.* `state.rs`.
 
 mod block;
+mod depot;
 mod join_slot;
 mod table;
 
