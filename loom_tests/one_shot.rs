@@ -12,19 +12,20 @@
 //! after completion; a job in a list is claimed as if nobody else could reach it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use loom::sync::Arc;
 use loom::thread;
 
 use super::support::{Home, Hub, OnDrop, Signal, Tally, check, new_task};
-use crate::task::{Handle, Kind, NewTask, Once, RawTask, Task, launch, spawn_cell};
+use crate::task::{Handle, Kind, NewTask, Once, Task, launch, launch_waiting, spawn_cell};
 
 struct Setup {
     hub: Arc<Hub>,
     ran: Tally,
     dropped: Tally,
-    task: RawTask,
+    /// The timer's, if there is one.
+    waker: Option<Waker>,
     handle: Handle,
 }
 
@@ -39,11 +40,16 @@ fn set_up(pinned: bool, queued: bool) -> Setup {
             ran.add();
         }
     };
-    let task = spawn_cell(Once::new(closure), Home::of(&hub), new_task(Kind::Callback, pinned, queued));
-    if queued {
+    let (home, new) = (Home::of(&hub), new_task(Kind::Callback, pinned, queued));
+    let mut timers = None;
+    let task = if queued {
+        let task = spawn_cell(Once::new(closure), home, new);
         hub.push(task.into_ready());
-    }
-    Setup { hub, ran, dropped, handle: task.into_handle(), task }
+        task
+    } else {
+        launch_waiting(closure, home, new, |waker| timers = Some(waker))
+    };
+    Setup { hub, ran, dropped, handle: task.into_handle(), waker: timers }
 }
 
 /// Says where it may be dropped.
@@ -68,8 +74,8 @@ fn finish(setup: Setup, cancelled: bool) {
 #[test]
 fn cancel_at_home_against_the_timer() {
     check(|| {
-        let setup = set_up(true, false);
-        let waker = setup.task.waker();
+        let mut setup = set_up(true, false);
+        let waker = setup.waker.take().expect("a timer's");
         let firing = thread::spawn(move || waker.wake());
         setup.hub.run_all();
         let cancelled = setup.handle.cancel();
@@ -82,8 +88,8 @@ fn cancel_at_home_against_the_timer() {
 #[test]
 fn cancel_from_afar_against_the_timer() {
     check(|| {
-        let setup = set_up(true, false);
-        let waker = setup.task.waker();
+        let mut setup = set_up(true, false);
+        let waker = setup.waker.take().expect("a timer's");
         let firing = thread::spawn(move || waker.wake());
         let handle = Arc::new(setup.handle);
         let cancelling = thread::spawn({
@@ -121,8 +127,8 @@ fn two_cancels_and_a_thief() {
 #[test]
 fn a_handle_given_up_at_home_against_the_timer() {
     check(|| {
-        let setup = set_up(true, false);
-        let waker = setup.task.waker();
+        let mut setup = set_up(true, false);
+        let waker = setup.waker.take().expect("a timer's");
         let firing = thread::spawn(move || waker.wake());
         let Setup { hub, ran, dropped, handle, .. } = setup;
         drop(handle);
@@ -135,8 +141,8 @@ fn a_handle_given_up_at_home_against_the_timer() {
 #[test]
 fn a_handle_given_up_at_home_after_a_cancel_against_the_timer() {
     check(|| {
-        let setup = set_up(true, false);
-        let waker = setup.task.waker();
+        let mut setup = set_up(true, false);
+        let waker = setup.waker.take().expect("a timer's");
         let firing = thread::spawn(move || waker.wake());
         let Setup { hub, ran, dropped, handle, .. } = setup;
         assert!(handle.cancel());

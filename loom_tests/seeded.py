@@ -147,7 +147,13 @@ BUGS = [
          "Some(now.0 | CANCELLED | if claims { CLAIMED } else { 0 })"),
     ]),
     ("one_shot", "a canceller gives up a queued handle's reference", [
-        ("if !queued {\n                // No ready handle", "if queued || !queued {\n                // No ready handle"),
+        ("table::finish_drop(self, JoinError::cancelled(), !queued);", "table::finish_drop(self, JoinError::cancelled(), true);"),
+    ]),
+    ("one_shot", "a canceller keeps the reference of a handle that is not there", [
+        ("table::finish_drop(self, JoinError::cancelled(), !queued);", "table::finish_drop(self, JoinError::cancelled(), false);"),
+    ]),
+    ("one_shot", "who completes a cancelled callback does not see that its reference was the last", [
+        ("released && before.refs() == 1", "released && before.refs() == 0"),
     ]),
     ("one_shot", "a run does not see the cancel", [
         ("(false, true) => Claim::Drop,", "(false, true) => Claim::Run,"),

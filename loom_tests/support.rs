@@ -236,6 +236,10 @@ impl Schedule for Home {
         self.hub.home == thread::current().id()
     }
 
+    fn is_driven_here(&self) -> bool {
+        self.is_home()
+    }
+
     /// As if the hub were the loop of index 0.
     fn only_loop(&self) -> Option<usize> {
         self.alive.load(Relaxed);

@@ -14,7 +14,6 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use mio::Events;
-use slab::Slab;
 
 use super::Remote;
 use super::clock;
@@ -26,8 +25,8 @@ use super::watch::Watches;
 use crate::primitive::deque::Worker;
 use crate::primitive::{Bias, BiasedArc};
 use crate::task::{
-    Builder, Event, Handle, Id, Kind, NewTask, Once, Outcome, ReadyHandle, Task, TimerHandle, spawn_cell,
-    try_run_eagerly,
+    Builder, Event, Handle, Id, Kind, NewTask, Once, Outcome, ReadyHandle, Task, TimerHandle, launch_waiting,
+    spawn_cell, try_run_eagerly,
 };
 
 /// What a room above gives to a loop on its own, and what ends with that loop.
@@ -57,8 +56,6 @@ pub(crate) struct LoopCore {
     pub(super) parking: RefCell<Option<Events>>,
     pub(super) looking: RefCell<Option<Events>>,
     watches: RefCell<Watches>,
-    /// The timers of callbacks that wait for their time.
-    delays: Rc<Delays>,
     /// When the clock was last read, in nanoseconds.
     pub(super) now: Cell<u64>,
     /// When a wait last ended for a timer.
@@ -104,7 +101,6 @@ impl LoopCore {
             parking: RefCell::new(Some(Events::with_capacity(EVENTS_PARKING))),
             looking: RefCell::new(Some(Events::with_capacity(EVENTS_LOOKING))),
             watches: RefCell::default(),
-            delays: Rc::default(),
             now: Cell::new(clock::now()),
             woke_for_timer: Cell::new(0),
             stride: Cell::new(1),
@@ -183,25 +179,11 @@ impl LoopCore {
     #[track_caller]
     pub(crate) fn call_at(&self, when: Instant, now: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
         let new = self.new_callback(false, Location::caller());
-        // The timer belongs to the closure, so that it goes with it, run or cancelled.
-        let delay = Delay::new(&self.delays);
-        let index = delay.index;
-        let fire = move || {
-            drop(delay);
-            f();
-        };
-        let task = spawn_cell(Once::new(fire), self.home(), new);
-        let handle = task.into_handle();
         if when <= now.unwrap_or_else(Instant::now) {
             self.put_nothing_off();
         }
-        if task.bind(&self.home) {
-            let timer = self.arm(when, task.waker());
-            self.delays.borrow_mut()[index] = Some(timer);
-        } else {
-            handle.cancel();
-        }
-        TimerHandle::new(handle, when)
+        let task = launch_waiting(f, self.home(), new, |waker| self.arm(when, waker));
+        TimerHandle::new(task.into_handle(), when)
     }
 
     /// Arms a timer where this loop's are; in the place of one that was just dropped, if they are its own.
@@ -276,7 +258,7 @@ impl LoopCore {
     {
         let new = NewTask { kind, pinned: true, queued, unbuilt: false, name, location };
         let raw = spawn_cell(future, self.home(), new);
-        let bound = raw.bind(&self.home());
+        let bound = raw.bind(&self.home);
         raw.tell_spawned();
         let handle = queued.then(|| raw.into_ready());
         let task = Task::new(raw);
@@ -373,29 +355,6 @@ impl LoopCore {
                 std::thread::yield_now();
             }
         }
-    }
-}
-
-/// By what a callback is known that waits for its time. `None`: its timer is not armed yet.
-type Delays = RefCell<Slab<Option<Timer>>>;
-
-/// The place of a callback's timer, which is dropped with it.
-struct Delay {
-    delays: Rc<Delays>,
-    index: usize,
-}
-
-impl Delay {
-    fn new(delays: &Rc<Delays>) -> Self {
-        Self { index: delays.borrow_mut().insert(None), delays: delays.clone() }
-    }
-}
-
-impl Drop for Delay {
-    fn drop(&mut self) {
-        let timer = self.delays.borrow_mut().remove(self.index);
-        // Not under the borrow: its waker may be the last reference to a cell.
-        drop(timer);
     }
 }
 

@@ -327,6 +327,12 @@ impl Schedule for PinnedHome {
         current::is_on(&self.remote)
     }
 
+    /// Who counts the loop's references drives it, or is going to.
+    #[inline]
+    fn is_driven_here(&self) -> bool {
+        BiasedArc::is_here(&self.remote)
+    }
+
     fn only_loop(&self) -> Option<usize> {
         Some(self.remote.index)
     }

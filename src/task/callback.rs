@@ -31,6 +31,37 @@ impl<T, F: FnOnce() -> T> Future for Once<F> {
     }
 }
 
+/// A closure that runs once something has come, and what was arranged for that: it goes with the closure, before it is called or
+/// as it is dropped.
+pub(crate) struct Waiting<T, F> {
+    armed: Option<T>,
+    f: Option<F>,
+}
+
+impl<T, F> Waiting<T, F> {
+    pub(super) fn new(f: F) -> Self {
+        Self { armed: None, f: Some(f) }
+    }
+
+    pub(super) fn set(&mut self, armed: T) {
+        self.armed = Some(armed);
+    }
+}
+
+// As above.
+impl<T, F> Unpin for Waiting<T, F> {}
+
+impl<T, F: FnOnce()> Future for Waiting<T, F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let f = self.f.take().expect("a one-shot is polled once");
+        drop(self.armed.take());
+        f();
+        Poll::Ready(())
+    }
+}
+
 /// The done-callbacks of a task that has not ended, in the order of registration.
 #[derive(Default)]
 pub(super) struct Registered {

@@ -21,13 +21,14 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::task::Waker;
 
-use super::callback::{Callbacks, Registered};
+use super::callback::{Callbacks, Registered, Waiting};
 use super::context::{self, Context};
 use super::eager;
 use super::id::{self, Id};
 use super::join::{DoneCallback, JoinError, Outcome};
 use super::live::NO_KEY;
 use super::state::{Cancel, Claim, State, Wake};
+use super::waker::first_waker;
 use super::{ErrorContext, Event, Observer, ReadyHandle, Schedule, TaskKind, Work, is_observed};
 use crate::primitive::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::primitive::{Mutex, UnsafeCell};
@@ -116,7 +117,7 @@ struct Vtable {
     run: unsafe fn(RawTask),
     schedule: unsafe fn(RawTask),
     drop_future: unsafe fn(RawTask) -> Result<(), Box<dyn Any + Send>>,
-    finish_cancelled: unsafe fn(RawTask, JoinError),
+    finish_cancelled: unsafe fn(RawTask, JoinError, bool),
     take_output: unsafe fn(RawTask, *mut ()),
     show_value: unsafe fn(RawTask, &mut dyn FnMut(*const ())),
     drop_output: unsafe fn(RawTask),
@@ -232,6 +233,38 @@ pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTas
         stage: UnsafeCell::new(Stage { future: ManuallyDrop::new(future) }),
     });
     RawTask(cell.into_raw().cast())
+}
+
+/// Makes the cell of a callback that waits for what `arm` arranges, given its waker. That goes with the callback, run or cancelled.
+/// It is in its live list; if that is closed, it is cancelled and nothing is arranged.
+///
+/// # Panics
+/// If another thread may run what `home` schedules.
+pub(crate) fn launch_waiting<T, F: FnOnce(), S: Schedule>(
+    f: F,
+    home: S,
+    new: NewTask,
+    arm: impl FnOnce(Waker) -> T,
+) -> RawTask {
+    assert!(new.kind == Kind::Callback && new.pinned && !new.queued && home.is_driven_here());
+    let task = spawn_cell(Waiting::<T, F>::new(f), home, new);
+    // SAFETY: just made with these types.
+    let cell = unsafe { task.cell::<Waiting<T, F>, S>() };
+    let waker = first_waker(task);
+    if !task.bind(&cell.home) {
+        drop(waker);
+        task.cancel();
+        return task;
+    }
+    let armed = arm(waker);
+    // Only this thread runs it, or drops its closure. If it has not by now, then not before this function has returned either.
+    if cell.header.state.load().is_claimed() {
+        drop(armed);
+    } else {
+        // SAFETY: as just said; and the stage has held the future since it was made.
+        cell.stage.with_mut(|stage| unsafe { (*(*stage).future).set(armed) });
+    }
+    task
 }
 
 /// Makes a task and runs it on this thread, which must be its loop's, until it first has to wait.
@@ -484,11 +517,8 @@ impl RawTask {
         if let Cancel::Claimed { queued } = cancel {
             // SAFETY: rule 1: the claim is ours.
             let _inside = unsafe { self.enter() };
-            table::finish_drop(self, JoinError::cancelled());
-            if !queued {
-                // No ready handle holds the runtime's reference, so it is given up here.
-                self.drop_ref();
-            }
+            // If no ready handle holds the runtime's reference, it is given up here.
+            table::finish_drop(self, JoinError::cancelled(), !queued);
         }
         cancel
     }
@@ -523,12 +553,12 @@ impl RawTask {
 
     /// Ends a one-shot unrun, by the holder of its ready handle; awaiting it says why. May be the last touch.
     pub(super) fn refuse(self, why: &'static str) {
-        if self.claim() != Claim::Gone {
-            // SAFETY: rule 1: the claim is ours.
-            let _inside = unsafe { self.enter() };
-            table::finish_drop(self, JoinError::refused(why));
+        if self.claim() == Claim::Gone {
+            return self.drop_ref();
         }
-        self.drop_ref();
+        // SAFETY: rule 1: the claim is ours.
+        let _inside = unsafe { self.enter() };
+        table::finish_drop(self, JoinError::refused(why), true);
     }
 
     /// Cancelled, or asked to be: what a callback's `Handle` says.

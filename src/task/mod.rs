@@ -60,7 +60,7 @@ pub use join::{CancelOnDrop, JoinError, JoinHandle, Outcome, Task};
 pub use report::{ErrorContext, Handler};
 
 pub(crate) use callback::{Callbacks, Once};
-pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, spawn_cell};
+pub(crate) use cell::{Kind, NewTask, RawTask, catch, launch, launch_eagerly, launch_waiting, spawn_cell};
 pub(crate) use eager::try_run as try_run_eagerly;
 pub(crate) use handle::{ReadyHandle, Witness, discard};
 pub(crate) use instrument::{Observer, is_observed};
@@ -88,6 +88,10 @@ pub(crate) trait Schedule: Send + Sync + Sized + 'static {
     }
     /// Whether things pinned to this scheduler's loop may be dropped on the current thread.
     fn is_home(&self) -> bool;
+    /// Whether the current thread alone runs what is scheduled by this, now and until its loop closes there.
+    fn is_driven_here(&self) -> bool {
+        false
+    }
     /// The index of the loop that is the only one to run what is scheduled by this, if there is one.
     fn only_loop(&self) -> Option<usize> {
         None

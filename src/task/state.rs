@@ -213,6 +213,13 @@ impl State {
         }
     }
 
+    /// The same while nobody else knows of the cell.
+    #[inline]
+    pub(super) fn add_first_ref(&self) {
+        // Ordering: Relaxed: whatever tells others of the cell releases it.
+        self.0.store(self.0.load(Ordering::Relaxed) + REF, Ordering::Relaxed);
+    }
+
     /// Gives up a reference; true if it was the last and the cell is to be freed.
     #[must_use]
     #[inline]
@@ -335,6 +342,17 @@ impl State {
     pub(super) fn complete_cancelled(&self) -> Snapshot {
         // Ordering: AcqRel, as in `update`.
         Snapshot(self.0.fetch_or(COMPLETE, Ordering::AcqRel))
+    }
+
+    /// The same for what nobody awaits. `released`: gives up the runtime's reference in the same step; true if it was the last and
+    /// the cell is to be freed.
+    #[must_use]
+    #[inline]
+    pub(super) fn complete_unawaited(&self, released: bool) -> bool {
+        let reference = if released { REF } else { 0 };
+        // Ordering: AcqRel, as in `drop_ref`. COMPLETE is set once, so adding it is setting it.
+        let before = Snapshot(self.0.fetch_add(COMPLETE.wrapping_sub(reference), Ordering::AcqRel));
+        released && before.refs() == 1
     }
 
     // ---- cancelling ------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ impl Deref for WakerRef {
     }
 }
 
+#[inline]
 pub(super) fn waker_ref(task: RawTask) -> WakerRef {
     // SAFETY: the table's functions keep RawWaker's contract for a pointer to a live cell; being in ManuallyDrop, this
     // waker gives up no reference, and the caller keeps the cell alive as long as it uses it.
@@ -32,6 +33,13 @@ pub(super) fn waker_ref(task: RawTask) -> WakerRef {
 /// A waker that counts a reference of its own.
 pub(super) fn waker(task: RawTask) -> Waker {
     (*waker_ref(task)).clone()
+}
+
+/// The first waker of a cell of which nobody else knows yet.
+#[inline]
+pub(super) fn first_waker(task: RawTask) -> Waker {
+    task.header().state.add_first_ref();
+    ManuallyDrop::into_inner(waker_ref(task).0)
 }
 
 /// Whether it is a cell's: then cloning and dropping it only counts.

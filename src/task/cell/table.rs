@@ -91,8 +91,7 @@ unsafe fn run<F: Future, S: Schedule>(task: RawTask) {
             Err(payload) => return unsafe { finish::<F, S>(task, Err(JoinError::panic(payload))) },
         }
     }
-    finish_drop(task, JoinError::cancelled());
-    task.drop_ref();
+    finish_drop(task, JoinError::cancelled(), true);
 }
 
 unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
@@ -101,7 +100,7 @@ unsafe fn run_one_shot<F: Future, S: Schedule>(task: RawTask) {
         Claim::Drop => {
             // SAFETY: rule 1: we set CLAIMED.
             let _inside = unsafe { task.enter() };
-            finish_drop(task, JoinError::cancelled());
+            return finish_drop(task, JoinError::cancelled(), true);
         }
         Claim::Run => {
             // SAFETY: as above.
@@ -229,29 +228,40 @@ fn tell_end(task: RawTask) {
     }
 }
 
-/// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. Keeps the runtime's
-/// reference. The thread is inside the cell.
-pub(super) fn finish_drop(task: RawTask, error: JoinError) {
+/// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. The thread is inside
+/// the cell. `for_good`: gives up the runtime's reference as well.
+pub(super) fn finish_drop(task: RawTask, error: JoinError, for_good: bool) {
     // SAFETY: the table's types; the callers hold the right to the future.
     unsafe {
         let dropped = (task.header().vtable.drop_future)(task);
-        (task.header().vtable.finish_cancelled)(task, dropped.map_or_else(JoinError::panic, |()| error));
+        (task.header().vtable.finish_cancelled)(task, dropped.map_or_else(JoinError::panic, |()| error), for_good);
     }
 }
 
-unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, error: JoinError) {
+unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, error: JoinError, for_good: bool) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
     leave_context::<F, S>(task);
-    // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
-    unsafe { cell.put(Err(error)) };
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
+    if cell.header.kind == Kind::Callback {
+        // Nobody awaits it.
+        drop_unwanted::<F, S>(task, Err(error));
+        if cell.header.state.complete_unawaited(for_good) {
+            task.free();
+        }
+        return;
+    }
+    // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
+    unsafe { cell.put(Err(error)) };
     tell_end(task);
     let _ = cell.header.state.complete_cancelled();
     // SAFETY: complete; the runtime's reference is still held.
     unsafe { tell::<F, S>(task) }
+    if for_good {
+        task.drop_ref();
+    }
 }
 
 /// After completion: drops an output nobody wants, wakes the joiner, queues the callbacks.
