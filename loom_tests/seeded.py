@@ -143,17 +143,19 @@ BUGS = [
         ("            drop(self.reap(&mut inner));\n        }\n        let key", "        }\n        let key"),
     ]),
     ("one_shot", "a cancel counts no wake, so the timer queues it", [
-        ("Some((now.0 | CANCELLED | if claims { CLAIMED } else { 0 }) + WAKE)",
-         "Some(now.0 | CANCELLED | if claims { CLAIMED } else { 0 })"),
+        ("Some((now.0 | CANCELLED | claim) + WAKE - released)", "Some((now.0 | CANCELLED | claim) - released)"),
     ]),
     ("one_shot", "a canceller gives up a queued handle's reference", [
-        ("table::finish_drop(self, JoinError::cancelled(), !queued);", "table::finish_drop(self, JoinError::cancelled(), true);"),
+        ("let released = if claims && !now.is_ready() { REF } else { 0 };", "let released = if claims { REF } else { 0 };"),
     ]),
     ("one_shot", "a canceller keeps the reference of a handle that is not there", [
-        ("table::finish_drop(self, JoinError::cancelled(), !queued);", "table::finish_drop(self, JoinError::cancelled(), false);"),
+        ("let released = if claims && !now.is_ready() { REF } else { 0 };", "let released = 0;"),
     ]),
-    ("one_shot", "who completes a cancelled callback does not see that its reference was the last", [
-        ("released && before.refs() == 1", "released && before.refs() == 0"),
+    ("one_shot", "a cancelled callback gives up its reference and is not complete", [
+        ("CLAIMED | if unawaited { COMPLETE } else { 0 }", "CLAIMED | if unawaited { 0 } else { 0 }"),
+    ]),
+    ("one_shot", "a dropped callback gives up its reference and is not complete", [
+        ("self.0.fetch_add(COMPLETE.wrapping_sub(REF), Ordering::AcqRel)", "self.0.fetch_sub(REF, Ordering::AcqRel)"),
     ]),
     ("one_shot", "a run does not see the cancel", [
         ("(false, true) => Claim::Drop,", "(false, true) => Claim::Run,"),

@@ -99,6 +99,7 @@ impl Heap {
     }
 
     /// Gives an entry that is there another deadline and another number.
+    #[inline]
     pub(super) fn rekey(&mut self, key: Key, deadline: u64, sequence: u64) -> Key {
         let at = self.places[key.slot as usize] as usize;
         self.entries[key.slot as usize].sequence = sequence;

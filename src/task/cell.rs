@@ -116,8 +116,7 @@ const _: () = assert!(align_of::<Location<'static>>() > EXTRA && align_of::<Extr
 struct Vtable {
     run: unsafe fn(RawTask),
     schedule: unsafe fn(RawTask),
-    drop_future: unsafe fn(RawTask) -> Result<(), Box<dyn Any + Send>>,
-    finish_cancelled: unsafe fn(RawTask, JoinError, bool),
+    finish_drop: unsafe fn(RawTask, JoinError, bool),
     take_output: unsafe fn(RawTask, *mut ()),
     show_value: unsafe fn(RawTask, &mut dyn FnMut(*const ())),
     drop_output: unsafe fn(RawTask),
@@ -509,16 +508,15 @@ impl RawTask {
         let cancel = if header.kind.is_future() {
             header.state.cancel()
         } else {
-            header.state.cancel_one_shot(|now| {
+            header.state.cancel_one_shot(header.kind == Kind::Callback, |now| {
                 // SAFETY: the right types are in the table.
                 !header.pinned || now.is_unbuilt() || unsafe { (header.vtable.is_home)(self) }
             })
         };
-        if let Cancel::Claimed { queued } = cancel {
+        if cancel == Cancel::Claimed {
             // SAFETY: rule 1: the claim is ours.
             let _inside = unsafe { self.enter() };
-            // If no ready handle holds the runtime's reference, it is given up here.
-            table::finish_drop(self, JoinError::cancelled(), !queued);
+            table::finish_drop(self, JoinError::cancelled(), false);
         }
         cancel
     }

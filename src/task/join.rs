@@ -435,6 +435,7 @@ impl JoinError {
     ///     assert!(error.is_panic() && !error.is_cancelled());
     /// });
     /// ```
+    #[inline]
     pub fn is_panic(&self) -> bool {
         self.why.as_ref().is_some_and(|why| matches!(**why, Why::Panicked(_)))
     }
@@ -501,6 +502,7 @@ impl JoinError {
 }
 
 impl Drop for JoinError {
+    #[inline]
     fn drop(&mut self) {
         if self.is_panic() {
             self.drop_panic();

@@ -136,9 +136,9 @@ pub(super) enum Cancel {
     TooLate,
     /// It was idle: put its ready handle into a queue, so that its owner drops it.
     Schedule,
-    /// (One-shots, and posts not yet run) it is the caller's: drop the closure, complete; `queued` says that a queue still holds
-    /// a handle.
-    Claimed { queued: bool },
+    /// (One-shots, and posts not yet run) it is the caller's: drop the closure, complete. If a queue holds a handle, the runtime's
+    /// reference is that one's; else it is given up already.
+    Claimed,
 }
 
 /// What became of a one-shot's turn to run.
@@ -344,15 +344,12 @@ impl State {
         Snapshot(self.0.fetch_or(COMPLETE, Ordering::AcqRel))
     }
 
-    /// The same for what nobody awaits. `released`: gives up the runtime's reference in the same step; true if it was the last and
-    /// the cell is to be freed.
+    /// The same for a callback, which nobody awaits: gives up the runtime's reference in one step with it; true if it was the last
+    /// and the cell is to be freed.
     #[must_use]
-    #[inline]
-    pub(super) fn complete_unawaited(&self, released: bool) -> bool {
-        let reference = if released { REF } else { 0 };
-        // Ordering: AcqRel, as in `drop_ref`. COMPLETE is set once, so adding it is setting it.
-        let before = Snapshot(self.0.fetch_add(COMPLETE.wrapping_sub(reference), Ordering::AcqRel));
-        released && before.refs() == 1
+    pub(super) fn complete_unawaited(&self) -> bool {
+        // Ordering: AcqRel, as in `drop_ref`. COMPLETE is set once, so to add it is to set it.
+        Snapshot(self.0.fetch_add(COMPLETE.wrapping_sub(REF), Ordering::AcqRel)).refs() == 1
     }
 
     // ---- cancelling ------------------------------------------------------------------------------------------------
@@ -365,7 +362,7 @@ impl State {
             (!now.is_complete() && !now.is_cancelled()).then_some((now.0 | CANCELLED | claims) + WAKE)
         });
         match stuck {
-            true if before.is_unbuilt() => Cancel::Claimed { queued: true },
+            true if before.is_unbuilt() => Cancel::Claimed,
             true if before.wakes() == 0 => Cancel::Schedule,
             false if before.is_complete() => Cancel::TooLate,
             _ => Cancel::Noted,
@@ -402,22 +399,28 @@ impl State {
         }
     }
 
-    /// `may_drop_here(snapshot)`: whether the caller's thread is one on which the closure may be dropped.
-    pub(super) fn cancel_one_shot(&self, may_drop_here: impl Fn(Snapshot) -> bool) -> Cancel {
+    /// `unawaited`: it is a callback. `may_drop_here(snapshot)`: whether the caller's thread is one on which the closure may be dropped.
+    ///
+    /// A callback that is claimed is complete, too: nobody looks for an output, and while the closure is dropped the canceller's own
+    /// reference keeps the cell.
+    #[inline]
+    pub(super) fn cancel_one_shot(&self, unawaited: bool, may_drop_here: impl Fn(Snapshot) -> bool) -> Cancel {
         let mut claims = false;
         let (before, stuck) = self.update(|now| {
             if now.is_complete() || now.is_claimed() || now.is_cancelled() {
                 return None;
             }
             claims = may_drop_here(now);
+            let claim = if claims { CLAIMED | if unawaited { COMPLETE } else { 0 } } else { 0 };
+            let released = if claims && !now.is_ready() { REF } else { 0 };
             // The added wake keeps a timer that fires meanwhile from queueing it.
-            Some((now.0 | CANCELLED | if claims { CLAIMED } else { 0 }) + WAKE)
+            Some((now.0 | CANCELLED | claim) + WAKE - released)
         });
         let queued = before.wakes() > 0;
         match (stuck, claims) {
             (false, _) if before.is_cancelled() => Cancel::Noted,
             (false, _) => Cancel::TooLate,
-            (true, true) => Cancel::Claimed { queued },
+            (true, true) => Cancel::Claimed,
             (true, false) if queued => Cancel::Noted,
             (true, false) => Cancel::Schedule,
         }

@@ -62,15 +62,22 @@ impl Timer {
         let has_spare = |core: &Rc<LoopCore>| core.is_in_turn() && core.remote().timers().spare.key().is_some();
         let core = current::with(|core| core.filter(|core| has_spare(core)).cloned());
         match core {
-            Some(core) => Self::rearm_on(core.remote(), deadline, waker),
+            Some(core) => {
+                let may_be_kept = is_own_waker(waker.waker(), core.remote().index());
+                Self::rearm_on(core.remote(), deadline, waker, may_be_kept)
+            }
             None => Err(waker),
         }
     }
 
     /// The same on `home`, which is this thread's.
     #[inline]
-    fn rearm_on<'a>(home: &BiasedArc<Remote>, deadline: u64, waker: Given<'a>) -> Result<Self, Given<'a>> {
-        let may_be_kept = is_own_waker(waker.waker(), home.index());
+    fn rearm_on<'a>(
+        home: &BiasedArc<Remote>,
+        deadline: u64,
+        waker: Given<'a>,
+        may_be_kept: bool,
+    ) -> Result<Self, Given<'a>> {
         let key = home.timers().rearm(deadline, waker)?;
         Ok(Self { home: home.clone(), key, may_be_kept })
     }
@@ -166,9 +173,10 @@ impl Timer {
 }
 
 impl Timer {
-    /// Arms on the loop of this thread, which is in a turn.
+    /// Arms a callback of this thread's loop, which is in a turn.
+    #[inline]
     pub(crate) fn arm_in_turn(home: &BiasedArc<Remote>, deadline: Instant, waker: Waker) -> Self {
-        match Self::rearm_on(home, clock::nanos(deadline), Given::Own(waker)) {
+        match Self::rearm_on(home, clock::nanos(deadline), Given::Own(waker), true) {
             Ok(timer) => timer,
             Err(waker) => Self::arm(home.clone(), deadline, waker.into_owned()),
         }

@@ -26,8 +26,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
     Vtable {
         run: run::<F, S>,
         schedule: schedule::<F, S>,
-        drop_future: drop_future::<F, S>,
-        finish_cancelled: finish_cancelled::<F, S>,
+        finish_drop: finish_unrun::<F, S>,
         take_output: take_output::<F, S>,
         show_value: show_value::<F, S>,
         drop_output: drop_output::<F, S>,
@@ -229,31 +228,32 @@ fn tell_end(task: RawTask) {
 }
 
 /// Drops the future with the right to it and completes with `error`, or as panicked if the destructor did. The thread is inside
-/// the cell. `for_good`: gives up the runtime's reference as well.
+/// the cell. `for_good`: gives up the runtime's reference as well; if not, a callback is complete already.
 pub(super) fn finish_drop(task: RawTask, error: JoinError, for_good: bool) {
     // SAFETY: the table's types; the callers hold the right to the future.
-    unsafe {
-        let dropped = (task.header().vtable.drop_future)(task);
-        (task.header().vtable.finish_cancelled)(task, dropped.map_or_else(JoinError::panic, |()| error), for_good);
-    }
+    unsafe { (task.header().vtable.finish_drop)(task, error, for_good) }
 }
 
-unsafe fn finish_cancelled<F: Future, S: Schedule>(task: RawTask, error: JoinError, for_good: bool) {
+unsafe fn finish_unrun<F: Future, S: Schedule>(task: RawTask, error: JoinError, for_good: bool) {
     // SAFETY: the table's types.
     let cell = unsafe { task.cell::<F, S>() };
+    // SAFETY: the callers hold the right to the future.
+    let error = unsafe { drop_future::<F, S>(task) }.map_or_else(JoinError::panic, |()| error);
     leave_context::<F, S>(task);
     if let Some(live) = cell.home.live() {
         live.release(task, cell.home.is_birthplace());
     }
     if cell.header.kind == Kind::Callback {
         // Nobody awaits it.
-        drop_unwanted::<F, S>(task, Err(error));
-        if cell.header.state.complete_unawaited(for_good) {
+        if error.is_panic() {
+            drop_unwanted::<F, S>(task, Err(error));
+        }
+        if for_good && cell.header.state.complete_unawaited() {
             task.free();
         }
         return;
     }
-    // SAFETY: rule 2: not complete yet, and the callers have dropped the future.
+    // SAFETY: rule 2: not complete yet, and the future is gone.
     unsafe { cell.put(Err(error)) };
     tell_end(task);
     let _ = cell.header.state.complete_cancelled();
