@@ -15,11 +15,14 @@ use std::thread;
 
 use epicycle::{Runtime, Task, spawn, spawn_local, yield_now};
 
-/// As the engine says.
-const BOUND: isize = 256 << 10;
+/// What all threads keep together, as the engine says.
+const DEPOT: isize = 1 << 20;
 
-/// What else of these sizes there may be.
-const SLACK: isize = 64 << 10;
+/// What a thread keeps beside that, of a size.
+const STACKS: isize = 32 << 10;
+
+/// What else of these sizes there may be, also by way of stacks of other sizes than a test is about.
+const SLACK: isize = 128 << 10;
 
 /// Counts the bytes in blocks of the sizes that are kept.
 struct Counting;
@@ -83,7 +86,7 @@ fn a_burst_is_given_back() {
         rt.block_on(burst(100_000));
         // Ours, as loop 0's, and loop 1's.
         let kept = live() - before;
-        assert!(kept <= 2 * BOUND + SLACK, "{kept} bytes kept by two threads");
+        assert!(kept <= DEPOT + 2 * STACKS + SLACK, "{kept} bytes kept with two threads");
     }
 }
 
@@ -92,7 +95,7 @@ fn other_sizes_find_room() {
     rt.block_on(async {
         burst(10_000).await;
         let before = ALLOCATED.load(Relaxed);
-        // Were the lists full of the others, each of these would come from the allocator and go there.
+        // Were all room taken by the others, each of these would come from the allocator and go there.
         for _ in 0..10_000 {
             let large = [1u64; 16];
             let task = spawn_local(async move {
@@ -113,7 +116,7 @@ fn threads_give_back_what_they_kept() {
         thread::spawn(|| runtime(1).block_on(burst(10_000))).join().unwrap();
     }
     let kept = live() - before;
-    assert!(kept <= BOUND + SLACK, "{kept} bytes kept by one thread");
+    assert!(kept <= DEPOT + STACKS + SLACK, "{kept} bytes kept with one thread");
 }
 
 fn threads_free_tasks_in_their_exit_destructors() {
@@ -122,9 +125,9 @@ fn threads_free_tasks_in_their_exit_destructors() {
         static LAST: RefCell<Vec<(Waker, Task<usize>)>> = const { RefCell::new(Vec::new()) };
     }
     let before = live();
-    for _ in 0..20 {
+    for _ in 0..60 {
         let exit = || {
-            // Registered before and after the lists' own end.
+            // Registered before and after the stacks' own end.
             FIRST.with(|_| ());
             runtime(2).block_on(async {
                 burst(1000).await;
@@ -147,7 +150,8 @@ fn threads_free_tasks_in_their_exit_destructors() {
         thread::spawn(exit).join().unwrap();
     }
     let kept = live() - before;
-    assert!(kept <= SLACK, "{kept} bytes lost by threads that have ended");
+    // Each list's tasks alone would be three times as much.
+    assert!(kept <= DEPOT + SLACK, "{kept} bytes lost by threads that have ended");
 }
 
 /// A future of some size and alignment, which says whether it is where it may be.

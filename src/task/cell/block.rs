@@ -34,7 +34,7 @@ const KEEPS: bool = !MODELLED && !cfg!(miri);
 
 thread_local! {
     // Without a destructor, unlike `END`: a plain access, to the thread's end.
-    static KEPT: Kept = const { Kept { sizes: [const { Stacks::NONE }; SIZES], stage: Cell::new(Stage::New) } };
+    static KEPT: Kept = const { Kept { sizes: [const { Stacks::none() }; SIZES], stage: Cell::new(Stage::New) } };
     static END: End = const { End };
 }
 
@@ -51,7 +51,9 @@ struct Stacks {
 }
 
 impl Stacks {
-    const NONE: Self = Self { first: Cell::new(ptr::null_mut()), room: Cell::new(0), full: Cell::new(ptr::null_mut()) };
+    const fn none() -> Self {
+        Self { first: Cell::new(ptr::null_mut()), room: Cell::new(0), full: Cell::new(ptr::null_mut()) }
+    }
 }
 
 /// The beginning of a kept block.
