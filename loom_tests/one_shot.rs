@@ -11,6 +11,7 @@
 //! takes a post that its loop is building; a handle is given up as if at home on another thread, with a timer's waker about, or
 //! after completion; a job in a list is claimed as if nobody else could reach it.
 
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -40,14 +41,14 @@ fn set_up(pinned: bool, queued: bool) -> Setup {
             ran.add();
         }
     };
-    let (home, new) = (Home::of(&hub), new_task(Kind::Callback, pinned, queued));
+    let home = Home::of(&hub);
     let mut timers = None;
     let task = if queued {
-        let task = spawn_cell(Once::new(closure), home, new);
+        let task = spawn_cell(Once::new(closure), home, new_task(Kind::Callback, pinned, true));
         hub.push(task.into_ready());
         task
     } else {
-        launch_waiting(closure, home, new, |waker| timers = Some(waker))
+        launch_waiting(closure, home, Location::caller(), |waker| timers = Some(waker))
     };
     Setup { hub, ran, dropped, handle: task.into_handle(), waker: timers }
 }
@@ -150,6 +151,24 @@ fn a_handle_given_up_at_home_after_a_cancel_against_the_timer() {
         firing.join().unwrap();
         hub.run_all();
         assert_eq!((ran.get(), dropped.get(), hub.freed.get()), (0, 1, 1));
+    });
+}
+
+#[test]
+fn a_posted_callback_s_handle_comes_home() {
+    check(|| {
+        let (hub, ran) = (Hub::new(), Tally::default());
+        let posting = thread::spawn({
+            let (hub, ran) = (hub.clone(), ran.clone());
+            move || {
+                let new = NewTask { unbuilt: true, ..new_task(Kind::Callback, true, true) };
+                launch(Once::new(move || ran.add()), Home::of(&hub), new).into_handle()
+            }
+        });
+        hub.run_all();
+        drop(posting.join().unwrap());
+        hub.run_all();
+        assert_eq!((ran.get(), hub.freed.get()), (1, 1));
     });
 }
 

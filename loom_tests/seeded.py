@@ -168,15 +168,15 @@ BUGS = [
          "let before = self.0.fetch_and(!RENOTIFY, Ordering::AcqRel);"),
     ]),
     ("one_shot", "a handle is given up elsewhere as if at home", [
-        ("header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) }",
-         "header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) || true }"),
+        ("header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_driven_here)(self) }",
+         "header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_driven_here)(self) || true }"),
     ]),
     ("one_shot", "a handle is given up at home as if there were no waker", [
-        ("if now.refs() == 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {",
-         "if now.refs() >= 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {"),
+        ("if now.refs() == 2 && now.0 & COMPLETE == 0 && is_driven_here() {",
+         "if now.refs() >= 2 && now.0 & COMPLETE == 0 && is_driven_here() {"),
     ]),
     ("one_shot", "a handle is given up at home as if a waker were the runtime's reference", [
-        ("now.0 & (COMPLETE | UNBUILT) == 0 && is_home()", "now.0 & UNBUILT == 0 && is_home()"),
+        ("now.refs() == 2 && now.0 & COMPLETE == 0 && is_driven_here()", "now.refs() == 2 && is_driven_here()"),
     ]),
     ("one_shot", "a run overlooks that there is a handle", [
         ("let before = if hidden && now.refs() == 1 {", "let before = if hidden && now.refs() <= 2 {"),

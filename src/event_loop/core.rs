@@ -157,9 +157,8 @@ impl LoopCore {
 
     #[inline]
     #[track_caller]
-    fn new_callback(&self, queued: bool, location: &'static Location<'static>) -> NewTask {
+    fn assert_open(&self) {
         assert!(!self.is_closed(), "event loop is closed");
-        NewTask { kind: Kind::Callback, pinned: true, queued, unbuilt: false, name: None, location }
     }
 
     #[inline]
@@ -169,7 +168,9 @@ impl LoopCore {
 
     #[track_caller]
     pub(crate) fn call_soon(&self, f: impl FnOnce() + 'static) -> Handle {
-        let new = self.new_callback(true, Location::caller());
+        self.assert_open();
+        let (kind, location) = (Kind::Callback, Location::caller());
+        let new = NewTask { kind, pinned: true, queued: true, unbuilt: false, name: None, location };
         let task = spawn_cell(Once::new(f), self.home(), new);
         self.push(task.into_ready());
         task.into_handle()
@@ -178,11 +179,11 @@ impl LoopCore {
     /// `now`: the time, if the caller has just looked.
     #[track_caller]
     pub(crate) fn call_at(&self, when: Instant, now: Option<Instant>, f: impl FnOnce() + 'static) -> TimerHandle {
-        let new = self.new_callback(false, Location::caller());
+        self.assert_open();
         if when <= now.unwrap_or_else(Instant::now) {
             self.put_nothing_off();
         }
-        let task = launch_waiting(f, self.home(), new, |waker| self.arm(when, waker));
+        let task = launch_waiting(f, self.home(), Location::caller(), |waker| self.arm(when, waker));
         TimerHandle::new(task.into_handle(), when)
     }
 
@@ -207,7 +208,7 @@ impl LoopCore {
         F: Future + 'static,
         F::Output: 'static,
     {
-        assert!(!self.is_closed(), "event loop is closed");
+        self.assert_open();
         let (task, handle) = self.new_pinned(future, Kind::Task, true, options.name, location);
         match handle {
             Some(handle) if options.eager => {
@@ -323,8 +324,20 @@ impl LoopCore {
     /// Refuses new work through this handle from now on, as "event loop is closed".
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        self.give_up();
+    }
+
+    /// This thread does not count as the one that drives the loop any more.
+    fn give_up(&self) {
         self.remote.give_up();
         drop(self.bias.take());
+    }
+
+    /// Refuses posts from now on; returns what was there. This thread must have given the loop up before: what is refused is dropped
+    /// by its poster, while this thread may have its handle (`State::drop_handle`).
+    pub(crate) fn close_inbox(&self) -> VecDeque<ReadyHandle> {
+        self.give_up();
+        self.remote.inbox().close()
     }
 
     /// Cancels and drops everything pinned here, until nothing new appears. Returns what else was in the pinned FIFO. What can

@@ -368,7 +368,7 @@ fn close(core: &Rc<LoopCore>) {
     loop {
         let unpinned = remote.live().cancel_all();
         let travellers = core.drop_pinned();
-        let posts = remote.inbox().close();
+        let posts = core.close_inbox();
         if !unpinned && travellers.is_empty() && posts.is_empty() {
             break;
         }

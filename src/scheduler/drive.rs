@@ -98,7 +98,7 @@ fn close_loop(shared: &Shared, core: &Rc<LoopCore>) {
         remote.live().cancel_all();
         shared.outside.cancel_all();
         let travellers = core.drop_pinned();
-        let posts = remote.inbox().close();
+        let posts = core.close_inbox();
         let mut any = !travellers.is_empty() || !posts.is_empty();
         drop((travellers, posts));
         while let Some(handle) = core.ready().pop_stealable() {
@@ -418,7 +418,7 @@ fn visit<F: Future>(anchor: &BiasedArc<Anchor>, root: &mut Root<'_, F>, location
     remote.pinned().close();
     drop(core.drop_pinned());
     core.close();
-    drop(remote.inbox().close());
+    drop(core.close_inbox());
     drop(on_loop);
     drop(in_runtime);
     observer.tell(|| Event::RunStop { on: remote.index() });

@@ -3,6 +3,7 @@
 //! *Invariant.* Polled once, ready at once. *Threads.* The loop's or the executor thread that runs it. *Ordering.* None.
 
 use std::future::Future;
+use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -44,7 +45,10 @@ impl<T, F> Waiting<T, F> {
     }
 
     pub(super) fn set(&mut self, armed: T) {
-        self.armed = Some(armed);
+        let none = self.armed.replace(armed);
+        debug_assert!(none.is_none(), "set once");
+        // It has no destructor to run, which the compiler does not know.
+        mem::forget(none);
     }
 }
 

@@ -123,6 +123,7 @@ struct Vtable {
     take_join_waker: unsafe fn(RawTask) -> Option<Waker>,
     set_join_waker: unsafe fn(RawTask, Waker),
     is_home: unsafe fn(RawTask) -> bool,
+    is_driven_here: unsafe fn(RawTask) -> bool,
     only_loop: unsafe fn(RawTask) -> Option<usize>,
     deliver: unsafe fn(RawTask, Callbacks),
     observer: unsafe fn(RawTask) -> Option<*const Observer>,
@@ -242,10 +243,11 @@ pub(crate) fn spawn_cell<F: Future, S: Schedule>(future: F, home: S, new: NewTas
 pub(crate) fn launch_waiting<T, F: FnOnce(), S: Schedule>(
     f: F,
     home: S,
-    new: NewTask,
+    location: &'static Location<'static>,
     arm: impl FnOnce(Waker) -> T,
 ) -> RawTask {
-    assert!(new.kind == Kind::Callback && new.pinned && !new.queued && home.is_driven_here());
+    let kind = Kind::Callback;
+    let new = NewTask { kind, pinned: true, queued: false, unbuilt: false, name: None, location };
     let task = spawn_cell(Waiting::<T, F>::new(f), home, new);
     // SAFETY: just made with these types.
     let cell = unsafe { task.cell::<Waiting<T, F>, S>() };
@@ -255,6 +257,7 @@ pub(crate) fn launch_waiting<T, F: FnOnce(), S: Schedule>(
         task.cancel();
         return task;
     }
+    assert!(cell.home.is_driven_here());
     let armed = arm(waker);
     // Only this thread runs it, or drops its closure. If it has not by now, then not before this function has returned either.
     if cell.header.state.load().is_claimed() {
@@ -288,6 +291,7 @@ pub(crate) fn launch_eagerly<F: Future, S: Schedule>(future: F, home: S, new: Ne
 
 /// Makes a cell and queues it. A task enters its live list first; if that is closed, the future is dropped instead and the
 /// task is cancelled. The reference is the caller's.
+#[inline]
 pub(crate) fn launch<F: Future, S: Schedule>(future: F, home: S, new: NewTask) -> RawTask {
     let binds = new.kind == Kind::Task && !new.unbuilt;
     let task = spawn_cell(future, home, new);
@@ -542,7 +546,7 @@ impl RawTask {
         let header = self.header();
         let last = header.state.drop_handle(|| {
             // SAFETY: the right types are in the table.
-            header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_home)(self) }
+            header.kind == Kind::Callback && header.pinned && unsafe { (header.vtable.is_driven_here)(self) }
         });
         if last {
             self.free();

@@ -426,17 +426,18 @@ impl State {
         }
     }
 
-    /// Gives up the reference of a callback's `Handle`; true if it was the last and the cell is to be freed. `is_home()`: it is
-    /// pinned, and the calling thread drives its loop.
+    /// Gives up the reference of a callback's `Handle`; true if it was the last and the cell is to be freed. `is_driven_here()`: it is
+    /// pinned, and the calling thread alone runs its loop, or is going to.
     #[must_use]
     #[inline]
-    pub(super) fn drop_handle(&self, is_home: impl FnOnce() -> bool) -> bool {
+    pub(super) fn drop_handle(&self, is_driven_here: impl FnOnce() -> bool) -> bool {
         let now = self.load();
-        if now.refs() == 2 && now.0 & (COMPLETE | UNBUILT) == 0 && is_home() {
+        if now.refs() == 2 && now.0 & COMPLETE == 0 && is_driven_here() {
             // The other reference is the runtime's, since that goes after COMPLETE only; so there is no waker and no other
             // handle. A timer's waker that is gone has either made no ready handle, or made it with its last access to the
-            // word. That handle is in this loop's queue, or on the way there, or being run, and whatever takes it out (a posted
-            // one, which could also be dropped on the way, is UNBUILT) is this thread, as is whoever follows the entry of a
+            // word. That handle is in this loop's queue, or on the way there, or being run; that of a posted callback is there or in
+            // the inbox, since who posts has no `Handle` to give away before. Whatever takes it out is this thread (an inbox
+            // refuses posts only after its loop's thread has ceased to drive it), as is whoever follows the entry of a
             // callback in the list of what is pinned here. So nobody changes the word between the load and the store.
             // Ordering: Release, as in `claim`: for this thread alone.
             self.0.store(now.0 - REF, Ordering::Release);

@@ -33,6 +33,7 @@ pub(super) const fn vtable<F: Future, S: Schedule>() -> Vtable {
         take_join_waker: take_join_waker::<F, S>,
         set_join_waker: set_join_waker::<F, S>,
         is_home: is_home::<F, S>,
+        is_driven_here: is_driven_here::<F, S>,
         only_loop: only_loop::<F, S>,
         deliver: deliver::<F, S>,
         observer: observer::<F, S>,
@@ -365,6 +366,11 @@ unsafe fn set_join_waker<F: Future, S: Schedule>(task: RawTask, waker: Waker) {
 unsafe fn is_home<F: Future, S: Schedule>(task: RawTask) -> bool {
     // SAFETY: the table's types.
     unsafe { task.cell::<F, S>() }.home.is_home()
+}
+
+unsafe fn is_driven_here<F: Future, S: Schedule>(task: RawTask) -> bool {
+    // SAFETY: the table's types.
+    unsafe { task.cell::<F, S>() }.home.is_driven_here()
 }
 
 unsafe fn only_loop<F: Future, S: Schedule>(task: RawTask) -> Option<usize> {
