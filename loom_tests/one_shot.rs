@@ -155,6 +155,25 @@ fn a_handle_given_up_at_home_after_a_cancel_against_the_timer() {
 }
 
 #[test]
+fn a_handle_given_up_at_home_after_a_cancel_from_afar_beside_a_waker() {
+    check(|| {
+        let mut setup = set_up(true, false);
+        let waker = setup.waker.take().expect("a timer's");
+        let Setup { hub, ran, dropped, handle, .. } = setup;
+        let handle = thread::spawn(move || {
+            assert!(handle.cancel());
+            handle
+        });
+        let handle = handle.join().unwrap();
+        hub.run_all();
+        let elsewhere = thread::spawn(move || drop(waker));
+        drop(handle);
+        elsewhere.join().unwrap();
+        assert_eq!((ran.get(), dropped.get(), hub.freed.get()), (0, 1, 1));
+    });
+}
+
+#[test]
 fn a_posted_callback_s_handle_comes_home() {
     check(|| {
         let (hub, ran) = (Hub::new(), Tally::default());
