@@ -21,15 +21,18 @@ fn add(mutex: &BiasedMutex<u32>, times: usize) -> u32 {
     *guard
 }
 
+/// Another thread that adds one, once.
+fn add_elsewhere(mutex: &Arc<BiasedMutex<u32>>) -> thread::JoinHandle<u32> {
+    let mutex = mutex.clone();
+    thread::spawn(move || add(&mutex, 1))
+}
+
 #[test]
 fn one_guard_at_a_time() {
     check(|| {
         let mutex = Arc::new(BiasedMutex::new(0));
         mutex.take_over();
-        let other = thread::spawn({
-            let mutex = mutex.clone();
-            move || add(&mutex, 1)
-        });
+        let other = add_elsewhere(&mutex);
         let seen = add(&mutex, 2);
         let seen = seen.max(other.join().unwrap());
         assert_eq!(seen, 3);
@@ -43,16 +46,8 @@ fn biased_again_and_revoked_again() {
         let mutex = Arc::new(BiasedMutex::new(0));
         mutex.take_over();
         // Revoked, so that the owner's first lock is slow and its second biased.
-        thread::spawn({
-            let mutex = mutex.clone();
-            move || add(&mutex, 1)
-        })
-        .join()
-        .unwrap();
-        let other = thread::spawn({
-            let mutex = mutex.clone();
-            move || add(&mutex, 1)
-        });
+        add_elsewhere(&mutex).join().unwrap();
+        let other = add_elsewhere(&mutex);
         add(&mutex, 2);
         other.join().unwrap();
         assert_eq!(*mutex.lock(), 4);
@@ -64,10 +59,7 @@ fn another_owner() {
     check(|| {
         let mutex = Arc::new(BiasedMutex::new(0));
         mutex.take_over();
-        let other = thread::spawn({
-            let mutex = mutex.clone();
-            move || add(&mutex, 1)
-        });
+        let other = add_elsewhere(&mutex);
         add(&mutex, 1);
         mutex.give_up();
         let next = thread::spawn({

@@ -108,28 +108,30 @@ fn no_wake_is_lost() {
     });
 }
 
+/// A thread wakes so often that the count is folded back.
+fn wake_and_fold(Setup { hub, flags, dropped, task }: Setup) {
+    let waker = task.waker();
+    let waking = thread::spawn({
+        let flags = flags.clone();
+        move || {
+            waker.wake_by_ref();
+            waker.wake_by_ref();
+            flags[0].store(true, Relaxed);
+            flags[1].store(true, Relaxed);
+            waker.wake_by_ref();
+        }
+    });
+    while !task.done() {
+        hub.run_one();
+    }
+    waking.join().unwrap();
+    output(task).unwrap();
+    assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
+}
+
 #[test]
 fn folding_loses_no_wake() {
-    check(|| {
-        let Setup { hub, flags, dropped, task } = set_up();
-        let waker = task.waker();
-        let waking = thread::spawn({
-            let flags = flags.clone();
-            move || {
-                waker.wake_by_ref();
-                waker.wake_by_ref();
-                flags[0].store(true, Relaxed);
-                flags[1].store(true, Relaxed);
-                waker.wake_by_ref();
-            }
-        });
-        while !task.done() {
-            hub.run_one();
-        }
-        waking.join().unwrap();
-        output(task).unwrap();
-        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
-    });
+    check(|| wake_and_fold(set_up()));
 }
 
 #[test]
@@ -180,26 +182,7 @@ fn waking_itself_against_a_wake_and_a_second_runner() {
 
 #[test]
 fn waking_itself_against_folding() {
-    check(|| {
-        let Setup { hub, flags, dropped, task } = set_up_with(Restless);
-        let waker = task.waker();
-        let waking = thread::spawn({
-            let flags = flags.clone();
-            move || {
-                waker.wake_by_ref();
-                waker.wake_by_ref();
-                flags[0].store(true, Relaxed);
-                flags[1].store(true, Relaxed);
-                waker.wake_by_ref();
-            }
-        });
-        while !task.done() {
-            hub.run_one();
-        }
-        waking.join().unwrap();
-        output(task).unwrap();
-        assert_eq!((dropped.get(), hub.freed.get()), (1, 1));
-    });
+    check(|| wake_and_fold(set_up_with(Restless)));
 }
 
 #[test]

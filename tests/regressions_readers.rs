@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{Flag, Gate, with_timeout};
 use epicycle::time::{Sleep, sleep};
-use epicycle::{EventLoop, Runtime, spawn, yield_now};
+use epicycle::{EventLoop, Runtime, RuntimeHandle, spawn, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -110,6 +110,12 @@ fn s3_26_r40_a_reader_that_replaces_another_does_not_inherit_its_event() {
 
 type Order = Arc<Mutex<Vec<&'static str>>>;
 
+fn one_loop() -> (Runtime, RuntimeHandle, Order) {
+    let rt = Runtime::builder().worker_threads(1).build().unwrap();
+    let handle = rt.handle();
+    (rt, handle, Order::default())
+}
+
 fn note(order: &Order, what: &'static str) -> impl FnOnce() + Send + 'static + use<> {
     let order = order.clone();
     move || order.lock().unwrap().push(what)
@@ -118,8 +124,7 @@ fn note(order: &Order, what: &'static str) -> impl FnOnce() + Send + 'static + u
 #[test]
 fn c05_r41_with_one_loop_a_post_stays_before_what_is_spawned_after_it() {
     with_timeout(|| {
-        let rt = Runtime::builder().worker_threads(1).build().unwrap();
-        let (handle, order) = (rt.handle(), Order::default());
+        let (rt, handle, order) = one_loop();
         let (post, global) = (note(&order, "post"), note(&order, "global post"));
         let (spawned, soon) = (note(&order, "spawn"), note(&order, "soon"));
         rt.block_on(async move {
@@ -140,8 +145,7 @@ fn c05_r41_with_one_loop_a_post_stays_before_what_is_spawned_after_it() {
 #[test]
 fn c05_r41_with_one_loop_a_post_stays_before_a_task_that_yields_after_it() {
     with_timeout(|| {
-        let rt = Runtime::builder().worker_threads(1).build().unwrap();
-        let (handle, order) = (rt.handle(), Order::default());
+        let (rt, handle, order) = one_loop();
         let (post, yielded) = (note(&order, "post"), note(&order, "yielded"));
         rt.block_on(async move {
             let task = spawn(async move {

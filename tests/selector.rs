@@ -363,6 +363,16 @@ fn under_number(socket: &UnixStream, number: i32) -> OwnedFd {
     copy
 }
 
+/// A socket that was watched under `number`, which is closed now, while the copy that is returned keeps the socket alive; and its
+/// peer.
+fn closed_with_a_copy(event_loop: &EventLoop, number: i32, fired: &Rc<Cell<usize>>) -> (UnixStream, UnixStream) {
+    let (ours, theirs) = pair();
+    let first = under_number(&ours, number);
+    event_loop.add_reader(&first, counting(fired)).unwrap();
+    drop(first);
+    (ours, theirs)
+}
+
 #[test]
 fn s3_26_a_closed_descriptors_reader_never_fires_for_its_successor() {
     on_a_loop(|event_loop| {
@@ -424,10 +434,7 @@ fn s3_26_a_closed_descriptor_that_lives_on_elsewhere_does_not_mislead_the_loop()
         // The number is closed, but a copy keeps the socket alive: the kernel still reports it under the old key.
         const NUMBER: i32 = 875;
         let (old, new) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        let (ours, mut theirs) = pair();
-        let first = under_number(&ours, NUMBER);
-        event_loop.add_reader(&first, counting(&old)).unwrap();
-        drop(first);
+        let (ours, mut theirs) = closed_with_a_copy(event_loop, NUMBER, &old);
         let (other, mut peer) = pair();
         let second = under_number(&other, NUMBER);
         event_loop.add_reader(&second, counting(&new)).unwrap();
@@ -450,10 +457,7 @@ fn s3_26_r37_what_is_reported_of_a_closed_descriptor_does_not_keep_the_loop_awak
     on_a_loop(|event_loop| {
         const NUMBER: i32 = 877;
         let (old, new) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        let (ours, mut theirs) = pair();
-        let first = under_number(&ours, NUMBER);
-        event_loop.add_reader(&first, counting(&old)).unwrap();
-        drop(first);
+        let (ours, mut theirs) = closed_with_a_copy(event_loop, NUMBER, &old);
         let (other, mut peer) = pair();
         let second = under_number(&other, NUMBER);
         // Readable through the copy, under a number that is another's by now.
