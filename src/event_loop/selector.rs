@@ -254,11 +254,13 @@ impl Selector {
     pub(crate) fn arm_tick(&self, after: Duration) -> bool {
         let Some(tick) = &self.tick else { return false };
         let now = clock::now();
+        let at = now + after.as_nanos() as u64;
         // Ordering: Relaxed: two who arm at once both set the timer, to nearly the same time.
-        if self.ticks_at.load(Ordering::Relaxed) > now {
+        let ticks_at = self.ticks_at.load(Ordering::Relaxed);
+        if now < ticks_at && ticks_at <= at {
             return true;
         }
-        self.ticks_at.store(now + after.as_nanos() as u64, Ordering::Relaxed);
+        self.ticks_at.store(at, Ordering::Relaxed);
         tick.fire_after(after).is_ok()
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Stats {
     pub(crate) inbox_pulls: Count,
     pub(crate) adoptions: Count,
     pub(crate) longest_handle_nanos: Count,
+    /// When it last read the clock, between two handles. It reads it often, so what is long ago tells of a long handle.
+    pub(crate) seen_at: Count,
     /// What was queued at the beginning of the last turn.
     pub(crate) ready_depth: Count,
 }

@@ -303,6 +303,7 @@ impl LoopCore {
             self.measure(now.saturating_sub(self.now.get()), handles);
         }
         self.now.set(now);
+        self.remote.stats().seen_at.set(now);
         now
     }
 

@@ -173,10 +173,15 @@ impl Shared {
     /// The sleeper `index` has become the watcher: it gets its first tick, by the kernel's timer or else by being woken.
     pub(crate) fn start_watch(&self, watcher: Option<usize>) {
         if let Some(index) = watcher {
-            let remote = &self.remotes[index];
-            if !remote.selector().arm_tick(super::watcher::TICK) {
-                remote.unpark();
-            }
+            self.arm_tick(index, super::watcher::FIRST_TICK);
+        }
+    }
+
+    /// The sleeper `index` looks around after so long.
+    pub(super) fn arm_tick(&self, index: usize, after: Duration) {
+        let remote = &self.remotes[index];
+        if !remote.selector().arm_tick(after) {
+            remote.unpark();
         }
     }
 

@@ -6,8 +6,9 @@
 //!
 //! Two kinds of helpers. The *watcher*, a parked loop, ticks while others run. If nobody is parked, every *running* loop
 //! makes rounds every 2 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
-//! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and its count of
-//! handles stands where it stood at the last tick or round.
+//! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and not between two
+//! handles for so long. Loops publish when they last were, so one look tells, whoever looks; and the next tick can be so
+//! timed that a handle that began just after this one is found stuck at [`TICK`].
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
 
@@ -18,10 +19,17 @@ use crate::event_loop::Remote;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
 
-/// How often the watcher looks. A stuck loop is known after two looks.
-pub(crate) const TICK: Duration = Duration::from_micros(300);
+/// How long a handle can have run before the watcher comes to look: what it holds up is to be served after a millisecond, and waking
+/// the watcher takes up to a tenth of that.
+const TICK: Duration = Duration::from_micros(600);
 
-/// How often a busy loop looks at its neighbours, in nanoseconds.
+/// The tick of a watcher who has not looked around yet, and beside a loop that is stuck.
+pub(crate) const FIRST_TICK: Duration = Duration::from_micros(300);
+
+/// A loop is stuck for the watcher when it has been in a handle for so long, in nanoseconds.
+const STUCK_NANOS: u64 = 200_000;
+
+/// How often a busy loop looks at its neighbours, and how long a handle of theirs is too long for it, in nanoseconds.
 const ROUND_NANOS: u64 = 2_000_000;
 
 /// The most batches of events that are taken from a peer at a time.
@@ -29,9 +37,6 @@ const MOST_BATCHES: usize = 16;
 
 /// What a loop has seen of its peers.
 pub(super) struct Peers {
-    /// Their counts of handles at the last tick, and at the last round.
-    at_tick: Vec<u64>,
-    at_round: Vec<u64>,
     last_round: u64,
     /// When a spinning loop last looked.
     last_awake_tick: u64,
@@ -40,9 +45,8 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(n: usize) -> Self {
-        let never = || vec![u64::MAX; n];
-        Self { at_tick: never(), at_round: never(), last_round: 0, last_awake_tick: 0, needy: Vec::new() }
+    pub(super) fn new() -> Self {
+        Self { last_round: 0, last_awake_tick: 0, needy: Vec::new() }
     }
 }
 
@@ -64,8 +68,7 @@ impl Worker {
                 }
                 continue;
             }
-            let count = peer.stats().handles_run.get();
-            let stuck = std::mem::replace(&mut peers.at_tick[index], count) == count;
+            let stuck = self.has_run_for(peer) >= STUCK_NANOS;
             let queued = if self.shared.options.work_stealing { self.shared.stealers[index].len() } else { 0 };
             // Loop 0's descriptors may be nested in any selector that is looked at, so they count for all.
             let sources = peer.selector().sources() + self.shared.remotes[0].selector().sources();
@@ -75,6 +78,22 @@ impl Worker {
             }
         }
         !peers.needy.is_empty() || !self.shared.injector.is_empty()
+    }
+
+    /// For how long a peer has not been seen between two handles.
+    fn has_run_for(&self, peer: &Remote) -> u64 {
+        self.core.now().saturating_sub(peer.stats().seen_at.get())
+    }
+
+    /// When the watcher has to look around next.
+    pub(super) fn until_next_tick(&self) -> Duration {
+        let others = self.shared.remotes.iter().enumerate().filter(|&(index, _)| index != self.index);
+        let awake = others.filter(|(_, peer)| peer.parker().seen() == Seen::Awake);
+        let until = awake.map(|(_, peer)| match self.has_run_for(peer) {
+            STUCK_NANOS.. => FIRST_TICK,
+            nanos => TICK - Duration::from_nanos(nanos),
+        });
+        until.min().unwrap_or(TICK)
     }
 
     /// Helps those whom the last survey found in need. As a running loop, which is itself watched.
@@ -107,7 +126,7 @@ impl Worker {
     /// loop 0 absent.
     pub(super) fn watch_awake(&self) {
         let now = self.core.now();
-        if now.saturating_sub(self.peers.borrow().last_awake_tick) < TICK.as_nanos() as u64 {
+        if now.saturating_sub(self.peers.borrow().last_awake_tick) < FIRST_TICK.as_nanos() as u64 {
             return;
         }
         self.peers.borrow_mut().last_awake_tick = now;
@@ -141,9 +160,7 @@ impl Worker {
                     self.serve_selector(peer);
                 }
                 Seen::Awake => {
-                    let count = peer.stats().handles_run.get();
-                    let before = std::mem::replace(&mut self.peers.borrow_mut().at_round[index], count);
-                    if before != count {
+                    if self.has_run_for(peer) < ROUND_NANOS {
                         break;
                     }
                     self.relieve(index, true);

@@ -27,6 +27,9 @@ use crate::task::Event;
 /// How long a turn may take before the loop looks at its selector and timers again, in nanoseconds.
 const TURN_NANOS: u64 = 50_000;
 
+/// How many handles of a peer are worth an uninvited search: a peer with a single one is about to run it.
+const ENOUGH: usize = 2;
+
 /// The most handles taken from a peer at once; crossbeam takes at most half of what is there, too.
 const STEAL_BATCH: usize = 32;
 
@@ -79,7 +82,7 @@ impl Worker {
             posts_are_close: Cell::new(false),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
-            peers: RefCell::new(Peers::new(shared.remotes.len())),
+            peers: RefCell::new(Peers::new()),
             shared,
             core,
             index,
@@ -94,7 +97,7 @@ impl Worker {
     /// after the root future was woken, does.
     pub(crate) fn run_once(&self, gift: impl Fn() -> bool, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         self.core.take_posts();
-        self.find_work();
+        self.find_work(ENOUGH);
         if self.core.ready().is_empty() {
             self.park(gift);
         } else if self.look_is_due() {
@@ -114,11 +117,11 @@ impl Worker {
 
     // ---- find work -------------------------------------------------------------------------------------------------
 
-    /// Fetches from the injector, every turn; and, with nothing to do, from a peer.
-    fn find_work(&self) {
+    /// Fetches from the injector, every turn; and, with nothing to do, from a peer that has `at_least` so many handles.
+    fn find_work(&self, at_least: usize) {
         self.pull_injected();
         if self.core.ready().is_empty() {
-            self.search();
+            self.search(at_least);
         }
         if self.searching.get() && !self.core.ready().is_empty() {
             self.end_search();
@@ -139,8 +142,8 @@ impl Worker {
     }
 
     /// Steals from the first peer that has enough. Uninvited, a loop searches only if there is something to be found.
-    fn search(&self) {
-        if !self.shared.options.work_stealing || !self.victim_exists() {
+    fn search(&self, at_least: usize) {
+        if !self.shared.options.work_stealing || !self.victim_exists(at_least) {
             return;
         }
         if !self.searching.get() {
@@ -152,17 +155,16 @@ impl Worker {
         let n = self.shared.stealers.len();
         for step in 0..n {
             let victim = (self.next_victim.get() + step) % n;
-            if victim != self.index && self.steal_from(victim, 2) {
+            if victim != self.index && self.steal_from(victim, at_least) {
                 self.next_victim.set(victim);
                 return;
             }
         }
     }
 
-    /// A loop with one handle is about to run it.
-    fn victim_exists(&self) -> bool {
+    fn victim_exists(&self, at_least: usize) -> bool {
         let others = self.shared.stealers.iter().enumerate();
-        others.into_iter().any(|(index, stealer)| index != self.index && stealer.len() >= 2)
+        others.into_iter().any(|(index, stealer)| index != self.index && stealer.len() >= at_least)
     }
 
     /// Takes half of what a peer has, if that is `at_least` so many.
@@ -281,7 +283,8 @@ impl Worker {
         if batch.nested {
             self.serve_selector(&self.shared.remotes[0]);
         }
-        self.find_work();
+        // What it was invited for may be with a loop that fetched it first, and has gone on with a long handle of its own.
+        self.find_work(if woken.invited { 1 } else { ENOUGH });
     }
 
     /// After SleepFence: all that others can have given to this loop before they could see it parked.
@@ -290,7 +293,7 @@ impl Worker {
             || !self.shared.injector.is_empty()
             || self.shared.idle.is_invited(self.index)
             || self.shared.is_closing()
-            || (last_searcher && self.shared.options.work_stealing && self.victim_exists())
+            || (last_searcher && self.shared.options.work_stealing && self.victim_exists(ENOUGH))
     }
 
     /// Blocks until there is something to do. As the watcher it looks around at each tick, and wakes up if a peer is
@@ -308,7 +311,7 @@ impl Worker {
                 // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it
                 // is armed again; of one after it the tick comes while we hold the lock.
                 if self.shared.idle.keep_watch(self.index, false) {
-                    self.shared.start_watch(Some(self.index));
+                    self.shared.arm_tick(self.index, self.until_next_tick());
                 }
                 poll.wait(events, self.deadline())
             };
@@ -381,7 +384,7 @@ impl Worker {
                 self.look();
                 self.core.expire_timers();
                 self.watch_awake();
-                self.find_work();
+                self.find_work(ENOUGH);
             }
             if !self.core.ready().is_empty() || self.shared.is_closing() {
                 if self.searching.get() {
