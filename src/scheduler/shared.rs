@@ -236,6 +236,20 @@ impl Schedule for StealableHome {
         }
     }
 
+    #[inline]
+    fn queue(&self, handle: ReadyHandle) {
+        let foreign = current::with(|core| match core {
+            Some(core) if core.fleet() == self.0.shared.fleet() && !core.is_closed() => {
+                core.push_stealable(handle);
+                None
+            }
+            _ => Some(handle),
+        });
+        if let Some(handle) = foreign {
+            self.0.shared.inject(handle);
+        }
+    }
+
     fn is_home(&self) -> bool {
         true
     }
