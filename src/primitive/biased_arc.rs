@@ -6,10 +6,7 @@
 //! may be given up there. So while there is a bias, `shared` contains [`BIAS`], which nobody can bring to zero; the bias's end
 //! adds `local` to `shared` and takes `BIAS` out, in one step. Whoever brings `shared` to zero gave up the last reference.
 //!
-//! *Invariant.* `owner` is the token of the thread that holds the bias, else `NOBODY`. A thread that reads its own token holds
-//! the bias: it alone ever writes that token, and it overwrites it before the bias ends. So a Relaxed load tells a thread
-//! for certain whether it is the owner; who else is, nobody asks. Tokens are not used again, and a thread has its own in its
-//! exit destructors, too.
+//! *Invariant.* `owner` is the thread that holds the bias, from after its beginning until before its end.
 //!
 //! *Threads.* References go anywhere; a [`Bias`] stays on its thread. *Ordering.* The end of a bias (Release) and the
 //! beginning of the next (Acquire) meet in `shared`, so that two owners' uses of `local` are ordered whatever else happens between
@@ -18,8 +15,9 @@
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use super::atomic::{AtomicU64, AtomicUsize, Ordering};
-use super::{CachePadded, UnsafeCell, thread_token};
+use super::atomic::{AtomicU64, Ordering};
+use super::owner::Owner;
+use super::{CachePadded, UnsafeCell};
 
 /// What `shared` contains beside references while there is a bias.
 const BIAS: u64 = 1 << 62;
@@ -28,16 +26,13 @@ const BIAS: u64 = 1 << 62;
 /// change sides, not with those that exist, and a part that counted one each nanosecond would take 70 years.
 const LIMIT: u64 = 1 << 61;
 
-/// No thread's token.
-const NOBODY: usize = 0;
-
 /// A counted reference to a `T`.
 pub(crate) struct BiasedArc<T>(NonNull<Inner<T>>);
 
 /// Three kinds of lines, each written by others: the value, which all read together with `owner`; the owner's; the others'.
 #[repr(C)]
 struct Inner<T> {
-    owner: AtomicUsize,
+    owner: Owner,
     value: T,
     local: CachePadded<UnsafeCell<i64>>,
     shared: CachePadded<AtomicU64>,
@@ -49,19 +44,10 @@ unsafe impl<T: Send + Sync> Send for BiasedArc<T> {}
 // SAFETY: a shared reference to a `BiasedArc` can be cloned, so as above.
 unsafe impl<T: Send + Sync> Sync for BiasedArc<T> {}
 
-impl<T> Inner<T> {
-    /// Whether this thread holds the bias.
-    #[inline]
-    fn is_here(&self) -> bool {
-        // Ordering: Relaxed: see the invariant.
-        self.owner.load(Ordering::Relaxed) == thread_token()
-    }
-}
-
 impl<T> BiasedArc<T> {
     pub(crate) fn new(value: T) -> Self {
         let inner = Box::new(Inner {
-            owner: AtomicUsize::new(NOBODY),
+            owner: Owner::nobody(),
             value,
             local: CachePadded::new(UnsafeCell::new(0)),
             shared: CachePadded::new(AtomicU64::new(1)),
@@ -82,7 +68,7 @@ impl<T> BiasedArc<T> {
     /// Whether this thread holds the bias.
     #[inline]
     pub(crate) fn is_here(this: &Self) -> bool {
-        this.inner().is_here()
+        this.inner().owner.is_here()
     }
 
     /// Has this thread count without atomic operations until the guard goes.
@@ -97,8 +83,8 @@ impl<T> BiasedArc<T> {
             .shared
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |count| (count < LIMIT).then(|| count + BIAS));
         assert!(taken.is_ok(), "a count has two owners");
-        // Ordering: Relaxed: for this thread to read. It comes after the `NOBODY` of the bias before, which the above has acquired.
-        inner.owner.store(thread_token(), Ordering::Relaxed);
+        // After the end of the owner before, which the above has acquired.
+        inner.owner.begin();
         Bias(this.0)
     }
 }
@@ -107,7 +93,7 @@ impl<T> Clone for BiasedArc<T> {
     #[inline]
     fn clone(&self) -> Self {
         let inner = self.inner();
-        let too_many = if inner.is_here() {
+        let too_many = if inner.owner.is_here() {
             inner.local.with_mut(|local| {
                 // SAFETY: this thread holds the bias, so it alone touches `local`, here in no other place meanwhile.
                 unsafe {
@@ -130,7 +116,7 @@ impl<T> Drop for BiasedArc<T> {
     #[inline]
     fn drop(&mut self) {
         let inner = self.inner();
-        if inner.is_here() {
+        if inner.owner.is_here() {
             // Never the last: the bias counts as a reference.
             // SAFETY: as in `clone`.
             inner.local.with_mut(|local| unsafe { *local -= 1 });
@@ -177,8 +163,8 @@ impl<T> Drop for Bias<T> {
     fn drop(&mut self) {
         // SAFETY: alive: the bias counts as a reference, until the last step below.
         let inner = unsafe { self.0.as_ref() };
-        // Ordering: Relaxed: to this thread the bias has ended here; for the next owner see `bias`.
-        inner.owner.store(NOBODY, Ordering::Relaxed);
+        // To this thread the bias has ended here; for the next owner see `bias`.
+        inner.owner.end();
         // SAFETY: the guard does not leave its thread, and there is one at a time.
         let local = inner.local.with_mut(|local| unsafe { ptr::replace(local, 0) });
         let change = local.cast_unsigned().wrapping_sub(BIAS);

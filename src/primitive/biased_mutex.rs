@@ -24,18 +24,15 @@ use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::atomic::{AtomicBool, AtomicUsize, Ordering};
-use super::{MODELLED, Mutex, MutexGuard, asymmetric, give_way, thread_token};
+use super::atomic::{AtomicBool, Ordering};
+use super::owner::Owner;
+use super::{MODELLED, Mutex, MutexGuard, asymmetric, give_way};
 
 /// How often the owner locks `others` without meeting anybody before the mutex is biased again.
 const UNOPPOSED: u32 = if MODELLED { 1 } else { 4096 };
 
-/// No thread's token.
-const NOBODY: usize = 0;
-
 pub(crate) struct BiasedMutex<T> {
-    /// The owner's token.
-    owner: AtomicUsize,
+    owner: Owner,
     /// The owner has it, without `others`.
     busy: AtomicBool,
     /// The owner locks `others`, too.
@@ -55,7 +52,7 @@ impl<T> BiasedMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         asymmetric::prepare();
         Self {
-            owner: AtomicUsize::new(NOBODY),
+            owner: Owner::nobody(),
             busy: AtomicBool::new(false),
             revoked: AtomicBool::new(true),
             others: Mutex::new(0),
@@ -70,35 +67,27 @@ impl<T> BiasedMutex<T> {
     /// If another thread has not given it up.
     pub(crate) fn take_over(&self) {
         let _others = self.others.lock();
-        // Ordering: Relaxed, all three: the owner is written and the bias set under `others`; without it only the thread
-        // whose token it is draws conclusions.
-        let before = self.owner.load(Ordering::Relaxed);
-        assert!(before == NOBODY || before == thread_token(), "a biased mutex has two owners");
-        self.owner.store(thread_token(), Ordering::Relaxed);
+        assert!(!self.owner.is_elsewhere(), "a biased mutex has two owners");
+        self.owner.begin();
+        // Ordering: Relaxed: the bias is set under `others`; without it only the owner draws conclusions.
         self.revoked.store(!asymmetric::are_there(), Ordering::Relaxed);
     }
 
     /// The owner, who holds no guard, is none any more.
     pub(crate) fn give_up(&self) {
-        if !self.is_mine() {
+        if !self.owner.is_here() {
             return;
         }
         let _others = self.others.lock();
         assert!(!self.busy.load(Ordering::Relaxed), "a biased mutex is given up while it is locked");
-        // Ordering: Relaxed, all as in `take_over`.
+        // Ordering: Relaxed, as in `take_over`.
         self.revoked.store(true, Ordering::Relaxed);
-        self.owner.store(NOBODY, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn is_mine(&self) -> bool {
-        // Ordering: Relaxed: it is this thread's token only if this thread wrote it, and has not overwritten it since.
-        self.owner.load(Ordering::Relaxed) == thread_token()
+        self.owner.end();
     }
 
     #[inline]
     pub(crate) fn lock(&self) -> BiasedGuard<'_, T> {
-        let mine = self.is_mine();
+        let mine = self.owner.is_here();
         if mine && self.enter() {
             self.witness.with_mut(|_| ());
             return BiasedGuard { mutex: self, others: None, value: PhantomData };

@@ -20,6 +20,8 @@ pub(crate) use model::{
     MODELLED, Mutex, MutexGuard, UnsafeCell, asymmetric, atomic, deque, give_way, thread_local, thread_token,
 };
 
+mod owner;
+
 mod biased_arc;
 pub(crate) use biased_arc::{Bias, BiasedArc};
 
