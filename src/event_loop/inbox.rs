@@ -58,11 +58,13 @@ impl Inbox {
         drop(older);
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         // Ordering: Relaxed: see `push`.
         self.len.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -169,8 +169,9 @@ unsafe fn finish<F: Future, S: Schedule>(task: RawTask, output: Result<F::Output
         cell.header.set_outcome(Outcome::of(&output));
         tell_end(task);
         drop_unwanted::<F, S>(task, output);
-        // The only reference is the runtime's, which is given up here.
-        return task.free();
+        id::leave(task);
+        // SAFETY: the only reference is the runtime's, which is given up here.
+        return unsafe { free::<F, S>(task) };
     }
     // SAFETY: rule 2: not complete yet, so the stage is still ours; the future is gone.
     unsafe { cell.put(output) };
