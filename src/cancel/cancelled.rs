@@ -133,6 +133,11 @@ impl From<Cancelled> for io::Error {
 ///     assert!(matches!(end, Ok(Ended::Cancelled(_))));
 /// });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry the cancellation of a `CancelScope`",
+    note = "let the body fail with `Cancelled`, `std::io::Error` or `Box<dyn std::error::Error + Send + Sync>`, or implement \
+            `CarriesCancelled` for an error type of your own"
+)]
 pub trait CarriesCancelled: From<Cancelled> {
     /// The `Cancelled` inside, if this error is nothing else.
     ///

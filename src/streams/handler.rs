@@ -25,6 +25,11 @@ use crate::task::{Builder, ErrorContext};
 /// assert_eq!(().error(), None);
 /// assert_eq!(Err::<(), _>("no").error().as_deref(), Some("no"));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a client's handler returns `()` or a `Result`, not `{Self}`",
+    note = "the error of the `Result` has to be `Display + Send`",
+    note = "one that never returns (`!`): give its `async fn` the return type `()`"
+)]
 pub trait HandlerOutput: Send + 'static {
     /// The text of the error, if it is one.
     ///

@@ -33,6 +33,11 @@ use crate::task::{catch, drop_payload};
 ///     assert!(TaskGroup::scope(async |_| "two".parse::<u8>()).await.is_err());
 /// });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the body of a TaskGroup's scope returns `()` or a `Result`, not `{Self}`",
+    label = "the body returns `{Self}`",
+    note = "return a value as `Ok::<_, Box<dyn std::error::Error + Send + Sync>>(value)`, or with any other error"
+)]
 pub trait ScopeOutput: sealed::Settle {}
 
 impl<R: sealed::Settle> ScopeOutput for R {}
@@ -41,6 +46,9 @@ mod sealed {
     use super::{BoxError, Valueless, settle};
 
     #[expect(unnameable_types, reason = "sealed")]
+    #[diagnostic::on_unimplemented(
+        message = "the body of a TaskGroup's scope returns `()` or a `Result`, not `{Self}`"
+    )]
     pub trait Settle {
         type Value;
         type Output;
