@@ -20,7 +20,7 @@ use crate::task::{
 };
 
 pub(crate) const NO_RUNTIME: &str = "there is no epicycle runtime here: call this inside Runtime::block_on, \
-     a task or a callback, or enter a RuntimeHandle first";
+     one of its tasks or callbacks, or enter a RuntimeHandle first";
 
 const NO_LOOP: &str = "spawn_local needs an event loop on this thread: call it inside block_on, a task or a \
      callback, or send the work to a loop with LoopHandle::spawn_local";
