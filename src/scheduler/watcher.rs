@@ -89,11 +89,7 @@ impl Worker {
     pub(super) fn until_next_tick(&self) -> Duration {
         let others = self.shared.remotes.iter().enumerate().filter(|&(index, _)| index != self.index);
         let awake = others.filter(|(_, peer)| peer.parker().seen() == Seen::Awake);
-        let until = awake.map(|(_, peer)| match self.has_run_for(peer) {
-            STUCK_NANOS.. => FIRST_TICK,
-            nanos => TICK - Duration::from_nanos(nanos),
-        });
-        until.min().unwrap_or(TICK)
+        awake.map(|(_, peer)| look_again_after(self.has_run_for(peer))).min().unwrap_or(TICK)
     }
 
     /// Helps those whom the last survey found in need. As a running loop, which is itself watched.
@@ -192,6 +188,29 @@ impl Worker {
         let absent = &self.shared.remotes[0];
         if nested && !std::ptr::eq(peer, &**absent) {
             self.serve_selector(absent);
+        }
+    }
+}
+
+/// When to look again at a loop that has been in a handle for `nanos`.
+fn look_again_after(nanos: u64) -> Duration {
+    if nanos < STUCK_NANOS { TICK - Duration::from_nanos(nanos) } else { FIRST_TICK }
+}
+
+#[cfg(all(test, not(epicycle_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c07_a_handle_is_found_stuck_before_it_is_older_than_a_tick() {
+        let tick = TICK.as_nanos() as u64;
+        for began in (0..tick).step_by(1_000) {
+            // A look at 0, when the loop was between two handles, and the next ones.
+            let mut now = look_again_after(0).as_nanos() as u64;
+            while now - began < STUCK_NANOS {
+                now += look_again_after(now - began).as_nanos() as u64;
+            }
+            assert!(now - began <= tick, "began {began}, found {now}");
         }
     }
 }
