@@ -2,8 +2,8 @@
 //!
 //! *Property.* One guard at a time; each sees what those before it did; nobody waits for ever.
 //! *Threads.* The owner and another, or two owners one after the other. *Bound.* Two preemptions.
-//! *Seeded bugs.* Either fence missing; the other does not wait for the owner; the owner's release missing; the owner does not look
-//! whether it was revoked; another makes it biased again.
+//! *Seeded bugs.* Either fence missing; the other does not wait for the owner; the owner's release missing, as it unlocks or as
+//! it backs off; the owner does not look whether it was revoked; another makes it biased again.
 
 use loom::sync::Arc;
 use loom::thread;

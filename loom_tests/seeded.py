@@ -58,6 +58,9 @@ BUGS = [
     ("biased_mutex", "the owner's unlocking releases nothing", [
         ("None => self.mutex.busy.store(false, Ordering::Release)", "None => self.mutex.busy.store(false, Ordering::Relaxed)"),
     ]),
+    ("biased_mutex", "the owner's backing off releases nothing", [
+        ("        self.busy.store(false, Ordering::Release);\n        false", "        self.busy.store(false, Ordering::Relaxed);\n        false"),
+    ]),
     ("biased_mutex", "another makes it biased again", [
         ("            self.revoke();\n        }\n        self.witness", "            self.revoke();\n            *others = UNOPPOSED;\n        }\n        self.witness"),
     ]),

@@ -6,8 +6,8 @@
 //! whatever point such a thread is, its CPU has put its accesses in order there. That is outside of the language's memory
 //! model and in the kernel's: `membarrier(2)` promises it of pairs of a barrier of the compiler and a call.
 //!
-//! *Threads.* Any. `light` may be relied upon only if [`are_there`] says so. *Ordering.* As said; the models' stand-ins
-//! are `SeqCst` fences.
+//! *Threads.* Any. `light` may be relied upon only if [`are_there`] says so. *Ordering.* As said; the models' stand-ins give
+//! that and no more, so `light` makes no Release of a plain store after it.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};

@@ -75,15 +75,27 @@ pub(crate) fn give_way(_: u32) {
 }
 
 pub(crate) mod asymmetric {
-    //! Stand-ins for the fences of `asymmetric.rs`.
-    use super::atomic::{Ordering, fence};
+    //! Stand-ins for the fences of `asymmetric.rs`: whichever of the two comes second sees what the other's thread did before.
+    //! A fence would do more: it would make a Release of each plain store after it.
+    use super::atomic::{AtomicUsize, Ordering};
+
+    loom::lazy_static! {
+        static ref LIGHT: AtomicUsize = AtomicUsize::new(0);
+        static ref HEAVY: AtomicUsize = AtomicUsize::new(0);
+    }
 
     pub(crate) fn light() {
-        fence(Ordering::SeqCst); // pairs with the one in `heavy`
+        // Ordering: Release, pairs with the Acquire in `heavy`.
+        LIGHT.fetch_add(1, Ordering::Release);
+        // Ordering: Acquire, pairs with the Release in `heavy`. An addition reads the last value, as a load need not.
+        HEAVY.fetch_add(0, Ordering::Acquire);
     }
 
     pub(crate) fn heavy() {
-        fence(Ordering::SeqCst); // pairs with the one in `light`
+        // Ordering: Release, pairs with the Acquire in `light`.
+        HEAVY.fetch_add(1, Ordering::Release);
+        // Ordering: Acquire, pairs with the Release in `light`.
+        LIGHT.fetch_add(0, Ordering::Acquire);
     }
 
     pub(crate) fn are_there() -> bool {
