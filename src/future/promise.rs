@@ -32,7 +32,8 @@ use shared::{Shared, State, Waiting};
 /// give copies. Errors and cancellation are given to everyone.
 ///
 /// *Nobody waits for ever*: if all clones are gone but one, which is being awaited, or all clones are gone but
-/// [shared](Self::shared) ones, which cannot set it, the promise is cancelled. A callback that owns a clone of its own promise keeps it from that; it is given the promise as an argument.
+/// [shared](Self::shared) ones, which cannot set it, the promise is cancelled. A callback that owns a clone of its own promise
+/// keeps it from that; it is given the promise as an argument.
 ///
 /// *Cancel safety.* An await that is dropped takes nothing.
 ///
