@@ -40,7 +40,7 @@ pub(crate) use core::{Companion, Idle, LoopCore};
 pub(crate) use readiness::Direction;
 pub(crate) use registration::Registration;
 pub(crate) use remote::{PinnedHome, Remote};
-pub(crate) use selector::only_alarms;
+pub(crate) use selector::{Batch, PollSet, only_alarms};
 pub(crate) use timers::Timer;
 
 use crate::task::{self, ErrorContext, Handle, Handler, Task, TimerHandle};

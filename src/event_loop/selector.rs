@@ -19,9 +19,10 @@ use mio::{Events, Interest, Token};
 use slab::Slab;
 
 use super::alarm::Alarm;
+use super::clock;
+use super::nest::{self, Host, Tell};
 use super::park::Unblock;
 use super::readiness::{READ_CLOSED, READABLE, Readiness, SHUTDOWN, WRITABLE, WRITE_CLOSED};
-use super::{clock, nest};
 use crate::primitive::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::primitive::{Mutex, MutexGuard};
 
@@ -30,6 +31,8 @@ const ALARM: Token = Token(usize::MAX - 1);
 const TICK: Token = Token(usize::MAX - 3);
 /// An absent loop's selector, nested in its custodian's.
 const NESTED: Token = Token(usize::MAX - 2);
+/// A stuck loop's selector, nested in its helper's.
+const HELPED: Token = Token(usize::MAX - 4);
 
 /// A token is a slot and, above it, a number that tells its users apart.
 const SLOT_BITS: u32 = usize::BITS / 2;
@@ -44,6 +47,8 @@ pub(crate) struct Selector {
     sources: Mutex<Sources>,
     /// How many descriptors are registered; written under the lock, a hint without it.
     count: AtomicUsize,
+    /// Whose poll set this one is in. The kernel's lists change under this lock.
+    host: Mutex<Host>,
 }
 
 pub(crate) struct PollSet {
@@ -83,6 +88,8 @@ pub(crate) struct Batch {
     pub(crate) full: bool,
     /// The absent loop's selector has something.
     pub(crate) nested: bool,
+    /// The selector of a loop that was stuck has something new.
+    pub(crate) helped: bool,
 }
 
 impl Selector {
@@ -100,6 +107,7 @@ impl Selector {
             waker,
             sources: Mutex::new(Sources::default()),
             count: AtomicUsize::new(0),
+            host: Mutex::new(Host::Nobody),
         })
     }
 
@@ -219,6 +227,7 @@ impl Selector {
                 match event.token() {
                     WAKE | ALARM | TICK => continue,
                     NESTED => batch.nested = true,
+                    HELPED => batch.helped = true,
                     token => {
                         let source = sources.slots.get(slot_of(token));
                         if let Some(source) = source.filter(|source| source.token == token) {
@@ -264,14 +273,57 @@ impl Selector {
         tick.fire_after(after).is_ok()
     }
 
-    // ---- nesting an absent loop's selector -------------------------------------------------------------------------
+    /// Whether a wait will end for a tick, as far as one can tell.
+    pub(crate) fn tick_is_armed(&self) -> bool {
+        // Ordering: Relaxed, as in `arm_tick`.
+        self.ticks_at.load(Ordering::Relaxed) > clock::now()
+    }
 
-    pub(crate) fn nest(&self, inner: &Selector) -> io::Result<()> {
-        nest::nest(&self.registry, &inner.registry, NESTED)
+    // ---- nesting another loop's selector ---------------------------------------------------------------------------
+
+    /// Has the loop `index`, whose selector this is, look after an absent one.
+    pub(crate) fn nest(&self, index: usize, inner: &Selector) -> io::Result<()> {
+        let mut host = inner.host.lock();
+        *host = Host::Custodian(index);
+        // It may have helped that loop. Another helper finds out by itself.
+        nest::unnest(&self.registry, &inner.registry);
+        nest::nest(&self.registry, &inner.registry, NESTED, Tell::Always)
     }
 
     pub(crate) fn unnest(&self, inner: &Selector) {
+        let mut host = inner.host.lock();
+        *host = Host::Nobody;
         nest::unnest(&self.registry, &inner.registry);
+    }
+
+    /// Has the loop `index`, whose selector this is, told of what comes for a stuck one. False if somebody else is, or the
+    /// kernel does not do it.
+    pub(crate) fn help(&self, index: usize, inner: &Selector) -> bool {
+        let mut host = inner.host.lock();
+        let helps = *host == Host::Nobody && nest::nest(&self.registry, &inner.registry, HELPED, Tell::News).is_ok();
+        if helps {
+            *host = Host::Helper(index);
+        }
+        helps
+    }
+
+    /// The end of that. Any thread.
+    pub(crate) fn end_help(&self, index: usize, inner: &Selector) {
+        let mut host = inner.host.lock();
+        if *host == Host::Helper(index) {
+            *host = Host::Nobody;
+        }
+        if *host != Host::Custodian(index) {
+            nest::unnest(&self.registry, &inner.registry);
+        }
+    }
+
+    /// Which loop helps this one.
+    pub(crate) fn helper(&self) -> Option<usize> {
+        match *self.host.lock() {
+            Host::Helper(index) => Some(index),
+            Host::Nobody | Host::Custodian(_) => None,
+        }
     }
 }
 

@@ -364,7 +364,7 @@ fn hand_on_stealable(shared: &Shared, core: &LoopCore) {
 /// Loop 1 watches over loop 0's selector and timers until somebody drives loop 0 again.
 fn give_to_custodian(shared: &Shared, remote: &Remote) {
     let custodian = &shared.remotes[1];
-    if let Err(error) = custodian.selector().nest(remote.selector())
+    if let Err(error) = custodian.selector().nest(custodian.index(), remote.selector())
         && cfg!(target_os = "linux")
     {
         let text = format!("loop 0 cannot be looked after while nobody is in block_on: {error}");

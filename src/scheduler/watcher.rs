@@ -8,7 +8,8 @@
 //! makes rounds every 2 ms: it walks forward from its neighbour and serves each stuck or absent loop up to the first
 //! healthy one. A loop that spins before it parks does at its ticks what the watcher does. Stuck means: awake, and not between two
 //! handles for so long. Loops publish when they last were, so one look tells, whoever looks; and the next tick can be so
-//! timed that a handle that began just after this one is found stuck at [`TICK`].
+//! timed that a handle that began just after this one is found stuck at [`TICK`]. Who finds a stuck loop is its *helper*
+//! from then on: what comes for its descriptors wakes him at once (`README.md`, "Help").
 //!
 //! *Threads.* The helping loop's own. *Ordering.* Relaxed looks decide whether to help; locks protect the help.
 
@@ -32,6 +33,9 @@ const STUCK_NANOS: u64 = 200_000;
 /// How often a busy loop looks at its neighbours, and how long a handle of theirs is too long for it, in nanoseconds.
 const ROUND_NANOS: u64 = 2_000_000;
 
+/// How many looks in a row have to find a helped loop's count changed before it is left to itself.
+const MOVES: u32 = 8;
+
 /// The most batches of events that are taken from a peer at a time.
 const MOST_BATCHES: usize = 16;
 
@@ -42,11 +46,21 @@ pub(super) struct Peers {
     last_awake_tick: u64,
     /// Whom the last survey found in need, and whether they are stuck.
     needy: Vec<(usize, bool)>,
+    /// Whose selectors are nested in ours.
+    helped: Vec<Helped>,
+}
+
+/// A loop that was found stuck.
+struct Helped {
+    index: usize,
+    /// Its count of handles at the last look, and how many looks in a row have found it changed.
+    count: u64,
+    moves: u32,
 }
 
 impl Peers {
     pub(super) fn new() -> Self {
-        Self { last_round: 0, last_awake_tick: 0, needy: Vec::new() }
+        Self { last_round: 0, last_awake_tick: 0, needy: Vec::new(), helped: Vec::new() }
     }
 }
 
@@ -113,9 +127,57 @@ impl Worker {
         let peer = &self.shared.remotes[index];
         self.serve_timers(peer);
         if stuck {
+            self.help(index);
             self.serve_selector(peer);
             peer.report_overstayed();
         }
+    }
+
+    /// Has this loop told at once of what comes for a stuck one, instead of finding it at the next tick.
+    fn help(&self, index: usize) {
+        let (me, peer) = (self.core.remote(), &self.shared.remotes[index]);
+        if peer.selector().sources() == 0 || peer.selector().helper() == Some(self.index) {
+            return;
+        }
+        // Who helps needs no help, and who is stuck gives none: so there are no circles, which the kernel refuses, nor chains.
+        if let Some(helper) = me.selector().helper() {
+            self.shared.remotes[helper].selector().end_help(helper, me.selector());
+        }
+        self.end_help_of(index);
+        if me.selector().help(self.index, peer.selector()) {
+            let count = peer.stats().handles_run.get();
+            let helped = &mut self.peers.borrow_mut().helped;
+            helped.retain(|helped| helped.index != index);
+            helped.push(Helped { index, count, moves: 0 });
+        }
+    }
+
+    /// Ends the help that a loop gives.
+    pub(super) fn end_help_of(&self, helper: usize) {
+        for peer in self.shared.remotes.iter().filter(|peer| peer.selector().helper() == Some(helper)) {
+            self.shared.remotes[helper].selector().end_help(helper, peer.selector());
+        }
+    }
+
+    /// Something has come for a loop that was stuck: serves it, if it still is; and ends the help for one that moves.
+    pub(super) fn serve_helped(&self) {
+        let mut all = std::mem::take(&mut self.peers.borrow_mut().helped);
+        all.retain_mut(|helped| {
+            let peer = &self.shared.remotes[helped.index];
+            let count = peer.stats().handles_run.get();
+            let stands = std::mem::replace(&mut helped.count, count) == count && peer.parker().seen() == Seen::Awake;
+            helped.moves = if stands { 0 } else { helped.moves + 1 };
+            if helped.moves > MOVES || peer.selector().helper() != Some(self.index) {
+                self.core.remote().selector().end_help(self.index, peer.selector());
+                return false;
+            }
+            if self.shared.options.work_stealing && helped.moves == 0 {
+                self.steal_from(helped.index, 1);
+            }
+            self.serve_selector(peer);
+            true
+        });
+        self.peers.borrow_mut().helped.append(&mut all);
     }
 
     /// The watcher's part for a loop that spins: as long as it does not park, there may be no watcher, while a peer is stuck or

@@ -19,7 +19,7 @@ use super::watcher::Peers;
 use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
-use crate::event_loop::{LoopCore, Remote, only_alarms};
+use crate::event_loop::{Batch, LoopCore, PollSet, Remote, only_alarms};
 use crate::primitive::BiasedArc;
 use crate::primitive::deque::Steal;
 use crate::task::Event;
@@ -211,8 +211,15 @@ impl Worker {
     fn look(&self) {
         let batch = self.core.look();
         self.note_look();
+        self.serve_nested(batch);
+    }
+
+    fn serve_nested(&self, batch: Batch) {
         if batch.nested {
             self.serve_selector(&self.shared.remotes[0]);
+        }
+        if batch.helped {
+            self.serve_helped();
         }
     }
 
@@ -280,9 +287,7 @@ impl Worker {
         self.core.take_posts();
         let batch = self.core.dispatch_wait(waited, events);
         self.note_look();
-        if batch.nested {
-            self.serve_selector(&self.shared.remotes[0]);
-        }
+        self.serve_nested(batch);
         // What it was invited for may be with a loop that fetched it first, and has gone on with a long handle of its own.
         self.find_work(if woken.invited { 1 } else { ENOUGH });
     }
@@ -305,16 +310,7 @@ impl Worker {
             let mut poll = remote.selector().lock();
             remote.parker().publish(); // SleepFence
             let has_gift = self.has_gift(last_searcher) || gift();
-            let waited = if has_gift {
-                poll.look(events)
-            } else {
-                // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it
-                // is armed again; of one after it the tick comes while we hold the lock.
-                if self.shared.idle.keep_watch(self.index, false) {
-                    self.shared.arm_tick(self.index, self.until_next_tick());
-                }
-                poll.wait(events, self.deadline())
-            };
+            let waited = if has_gift { poll.look(events) } else { self.arm_and_wait(&mut poll, events) };
             let notified = remote.parker().retract();
             drop(poll);
             waited?;
@@ -330,6 +326,23 @@ impl Worker {
             }
             last_searcher = false;
         }
+    }
+
+    /// Blocks; as the watcher until the next tick at the latest.
+    fn arm_and_wait(&self, poll: &mut PollSet, events: &mut Events) -> io::Result<()> {
+        // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it is armed
+        // again; of one after it the tick comes while we hold the lock.
+        if self.shared.idle.keep_watch(self.index, false) {
+            // Who finds events does not wait, and needs no tick: setting and taking one costs more than a look.
+            if !self.remote().selector().tick_is_armed() {
+                poll.look(events)?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
+            self.shared.arm_tick(self.index, self.until_next_tick());
+        }
+        poll.wait(events, self.deadline())
     }
 
     /// When this loop has to wake by itself: for its own timers, and as the custodian for an absent loop's.
@@ -405,6 +418,7 @@ impl Worker {
 
     /// Gives back what the loop holds of the runtime's common roles. True if it was the last to search.
     pub(crate) fn retire(&self) -> bool {
+        self.end_help_of(self.index);
         self.shared.idle.leave(self.searching.take())
     }
 }
