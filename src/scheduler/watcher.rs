@@ -180,8 +180,8 @@ impl Worker {
         self.peers.borrow_mut().helped.append(&mut all);
     }
 
-    /// The watcher's part for a loop that spins: as long as it does not park, there may be no watcher, while a peer is stuck or
-    /// loop 0 absent.
+    /// The watcher's part for a loop that does not wait for its tick, since it spins or finds events whenever it parks: nobody else
+    /// may look after a stuck peer or an absent loop 0 meanwhile.
     pub(super) fn watch_awake(&self) {
         let now = self.core.now();
         if now.saturating_sub(self.peers.borrow().last_awake_tick) < FIRST_TICK.as_nanos() as u64 {

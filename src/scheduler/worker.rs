@@ -66,6 +66,8 @@ pub(crate) struct Worker {
     searching: Cell<bool>,
     /// The last wait ended soon, and for a post from another thread.
     posts_are_close: Cell<bool>,
+    /// As the watcher it found events where it would have set its tick, so it looks around awake.
+    owes_tick: Cell<bool>,
     /// Where the next search begins.
     next_victim: Cell<usize>,
     /// The count of handles, and the time, at the last look at the selector.
@@ -80,6 +82,7 @@ impl Worker {
         Self {
             searching: Cell::new(false),
             posts_are_close: Cell::new(false),
+            owes_tick: Cell::new(false),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
             peers: RefCell::new(Peers::new()),
@@ -288,6 +291,9 @@ impl Worker {
         let batch = self.core.dispatch_wait(waited, events);
         self.note_look();
         self.serve_nested(batch);
+        if self.owes_tick.take() {
+            self.watch_awake();
+        }
         // What it was invited for may be with a loop that fetched it first, and has gone on with a long handle of its own.
         self.find_work(if woken.invited { 1 } else { ENOUGH });
     }
@@ -333,10 +339,11 @@ impl Worker {
         // Asked under the lock: of an appointment before this look the tick may have been taken by an adopter, so it is armed
         // again; of one after it the tick comes while we hold the lock.
         if self.shared.idle.keep_watch(self.index, false) {
-            // Who finds events does not wait, and needs no tick: setting and taking one costs more than a look.
+            // Who finds events does not wait, and looks around by itself: setting and taking a tick costs more than a look.
             if !self.remote().selector().tick_is_armed() {
                 poll.look(events)?;
                 if !events.is_empty() {
+                    self.owes_tick.set(true);
                     return Ok(());
                 }
             }
