@@ -75,7 +75,14 @@ impl Ready {
     }
 
     /// The oldest handle within the quota; the two FIFOs in turn.
+    #[inline]
     pub(crate) fn pop(&self, quota: &mut Quota) -> Option<ReadyHandle> {
+        if quota.pinned == 0 {
+            return self.take_stealable_within(quota);
+        }
+        if quota.stealable == 0 {
+            return self.take_pinned(quota);
+        }
         let pinned_first = self.pinned_next.replace(!self.pinned_next.get());
         if pinned_first {
             self.take_pinned(quota).or_else(|| self.take_stealable_within(quota))
@@ -90,6 +97,7 @@ impl Ready {
     }
 
     /// A thief may have been there since the quota was taken.
+    #[inline]
     fn take_stealable_within(&self, quota: &mut Quota) -> Option<ReadyHandle> {
         quota.stealable = quota.stealable.checked_sub(1)?;
         self.pop_stealable()
@@ -101,6 +109,7 @@ impl Ready {
     }
 
     /// The oldest of the FIFO that peers can steal from.
+    #[inline]
     pub(crate) fn pop_stealable(&self) -> Option<ReadyHandle> {
         self.stealable.borrow().as_ref().and_then(Worker::pop)
     }

@@ -131,31 +131,27 @@ impl EventLoop {
         let mut future = pin!(future);
         let (mut output, mut stop) = (None, None);
         while !self.core.take_stop() {
-            let _ = self.core.turn(
-                None,
-                || false,
-                || {
-                    if output.is_none() {
-                        let mut cx = Context::from_waker(&root.waker);
-                        let _inside = root.task.enter();
-                        let polled = context.run(|| catch(|| future.as_mut().poll(&mut cx)));
-                        output = match polled {
-                            Ok(Poll::Pending) => None,
-                            Ok(Poll::Ready(value)) => Some(Ok(value)),
-                            Err(payload) => Some(Err(payload)),
-                        };
-                        if let Some(output) = &output {
-                            self.core.tell_root_ended(if output.is_ok() { Completed } else { Panicked });
-                            let stopped = self.clone();
-                            stop = Some(self.core.call_soon(move || {
-                                stopped.core.tell_root_callback();
-                                stopped.stop();
-                            }));
-                        }
+            let _ = self.core.turn(None, &|| false, &mut || {
+                if output.is_none() {
+                    let mut cx = Context::from_waker(&root.waker);
+                    let _inside = root.task.enter();
+                    let polled = context.run(|| catch(|| future.as_mut().poll(&mut cx)));
+                    output = match polled {
+                        Ok(Poll::Pending) => None,
+                        Ok(Poll::Ready(value)) => Some(Ok(value)),
+                        Err(payload) => Some(Err(payload)),
+                    };
+                    if let Some(output) = &output {
+                        self.core.tell_root_ended(if output.is_ok() { Completed } else { Panicked });
+                        let stopped = self.clone();
+                        stop = Some(self.core.call_soon(move || {
+                            stopped.core.tell_root_callback();
+                            stopped.stop();
+                        }));
                     }
-                    ControlFlow::Continue(())
-                },
-            );
+                }
+                ControlFlow::Continue(())
+            });
         }
         // Somebody else may have stopped the loop in the same turn.
         stop.inspect(|stop| _ = stop.cancel());
@@ -192,7 +188,7 @@ impl EventLoop {
         self.assert_can_run();
         let _running = Running::start(self);
         loop {
-            let _ = self.core.turn(None, || false, || ControlFlow::Continue(()));
+            let _ = self.core.turn(None, &|| false, &mut || ControlFlow::Continue(()));
             if self.core.take_stop() {
                 return;
             }
@@ -222,7 +218,7 @@ impl EventLoop {
     pub fn run_once(&self, timeout: Option<Duration>) {
         self.assert_can_run();
         let _running = Running::start(self);
-        let _ = self.core.turn(timeout, || false, || ControlFlow::Continue(()));
+        let _ = self.core.turn(timeout, &|| false, &mut || ControlFlow::Continue(()));
         self.core.take_stop();
     }
 

@@ -131,7 +131,8 @@ impl LoopCore {
 
     /// Runs what is ready now, but not what that makes ready, within `limit`. `root` is called when the root future was
     /// woken, and breaks when it is done.
-    pub(crate) fn run_ready(&self, limit: TurnLimit, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    #[inline]
+    pub(crate) fn run_ready(&self, limit: TurnLimit, root: &mut dyn FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         self.in_turn.set(true);
         let flow = self.run_handles(limit, root);
         self.in_turn.set(false);
@@ -139,7 +140,8 @@ impl LoopCore {
         flow
     }
 
-    fn run_handles(&self, limit: TurnLimit, mut root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    #[inline]
+    fn run_handles(&self, limit: TurnLimit, root: &mut dyn FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         let mut quota = self.ready.quota();
         let n = quota.total().min(limit.handles);
         let stats = self.remote.stats();
@@ -152,8 +154,8 @@ impl LoopCore {
             let Some(handle) = self.ready.pop(&mut quota) else { break };
             budget::refill();
             let flow = match watched {
-                false => self.run_handle(handle, &mut root),
-                true => self.run_watched(handle, &mut root),
+                false => self.run_handle(handle, root),
+                true => self.run_watched(handle, root),
             };
             stats.handles_run.add(1);
             flow?;
@@ -169,14 +171,14 @@ impl LoopCore {
     }
 
     #[inline]
-    fn run_handle(&self, handle: ReadyHandle, root: &mut impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    fn run_handle(&self, handle: ReadyHandle, root: &mut dyn FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         handle.run();
         if self.root_due.take() { root() } else { ControlFlow::Continue(()) }
     }
 
     /// Runs a handle with an instrument, or in debug mode, which reports one that keeps the loop from everything else.
     #[cold]
-    fn run_watched(&self, handle: ReadyHandle, root: &mut impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    fn run_watched(&self, handle: ReadyHandle, root: &mut dyn FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
         let witness = handle.witness();
         let (on, work) = (self.remote.index(), witness.work());
         let debug = self.remote.slow_nanos() > 0;
@@ -207,8 +209,8 @@ impl LoopCore {
     pub(crate) fn turn(
         &self,
         longest_wait: Option<Duration>,
-        gift: impl Fn() -> bool,
-        root: impl FnMut() -> ControlFlow<()>,
+        gift: &dyn Fn() -> bool,
+        root: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         self.take_posts();
         let longest_wait = longest_wait.map_or(u64::MAX, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
@@ -238,7 +240,7 @@ impl LoopCore {
     }
 
     /// Sleeps until an event, a timer or a post.
-    fn wait(&self, longest: u64, gift: impl Fn() -> bool) {
+    fn wait(&self, longest: u64, gift: &dyn Fn() -> bool) {
         let remote = &self.remote;
         let on = remote.index();
         remote.observer().tell(|| Event::Parked { on });
@@ -296,6 +298,7 @@ impl LoopCore {
     }
 
     /// Reads the clock, and measures the handles that ran since the last time.
+    #[inline(never)]
     pub(crate) fn read_clock(&self) -> u64 {
         let now = clock::now();
         let handles = self.since.take();

@@ -70,7 +70,7 @@ pub(crate) fn run_background(anchor: BiasedArc<Anchor>, queue: Queue) {
     let worker = Worker::new(shared.clone(), core.clone());
     shared.options.observer.tell(|| Event::RunStart { on: index });
     while !shared.is_closing() {
-        let _ = worker.run_once(|| false, || ControlFlow::Continue(()));
+        let _ = worker.run_once(&|| false, &mut || ControlFlow::Continue(()));
     }
     worker.retire();
     close_loop(&shared, &core);
@@ -254,13 +254,10 @@ fn drive<F: Future>(
     let idle = core.spawn_root(location);
     if shared.has_peers() {
         while !shared.is_closing() && !root.is_done() {
-            let _ = worker.run_once(
-                || false,
-                || match root.step(&core, &idle) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                },
-            );
+            let _ = worker.run_once(&|| false, &mut || match root.step(&core, &idle) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            });
             root.obey_stop(&core, &core);
         }
         if root.is_done() {
@@ -269,21 +266,17 @@ fn drive<F: Future>(
     } else {
         while !shared.is_closing() && !core.is_stopping() {
             core.spin(shared.options.spin, || shared.is_closing());
-            let _ = core.turn(
-                None,
-                || shared.is_closing(),
-                || {
-                    // As in asyncio: the root's completion queues a callback that stops the loop.
-                    if !root.is_done() && root.step(&core, &idle) {
-                        let stopped = core.clone();
-                        core.call_soon(move || {
-                            stopped.tell_root_callback();
-                            stopped.stop();
-                        });
-                    }
-                    ControlFlow::Continue(())
-                },
-            );
+            let _ = core.turn(None, &|| shared.is_closing(), &mut || {
+                // As in asyncio: the root's completion queues a callback that stops the loop.
+                if !root.is_done() && root.step(&core, &idle) {
+                    let stopped = core.clone();
+                    core.call_soon(move || {
+                        stopped.tell_root_callback();
+                        stopped.stop();
+                    });
+                }
+                ControlFlow::Continue(())
+            });
         }
         root.obey_stop(&core, &core);
     }
@@ -430,7 +423,7 @@ fn run_guest<F: Future>(shared: &Shared, core: &LoopCore, root: &mut Root<'_, F>
         // A closing loop wakes its timers before their time.
         return;
     }
-    let _ = core.run_ready(TurnLimit::NONE, || match root.step(core, idle) {
+    let _ = core.run_ready(TurnLimit::NONE, &mut || match root.step(core, idle) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     });
@@ -460,8 +453,8 @@ fn carry<F: Future>(shared: &Arc<Shared>, queue: Queue, guest: &Rc<LoopCore>, ro
         remote.parker().publish();
         let gift = || !remote.inbox().is_empty() || !guest.ready().is_empty() || shared.is_closing();
         let _ = match shared.has_peers() {
-            true => worker.run_once(gift, || ControlFlow::Continue(())),
-            false => core.turn(None, gift, || ControlFlow::Continue(())),
+            true => worker.run_once(&gift, &mut || ControlFlow::Continue(())),
+            false => core.turn(None, &gift, &mut || ControlFlow::Continue(())),
         };
         remote.parker().retract();
         current::switch(guest);

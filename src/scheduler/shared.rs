@@ -215,13 +215,21 @@ pub(crate) enum Target {
     Anyone(BiasedArc<Anchor>),
 }
 
+impl StealableHome {
+    /// Whether what is pushed by the thread of `core` goes into that loop's own queue.
+    #[inline]
+    fn serves(&self, core: &LoopCore) -> bool {
+        core.fleet() == self.0.shared.fleet() && !core.is_closed()
+    }
+}
+
 impl Schedule for StealableHome {
     type Target = Target;
 
     #[inline]
     fn target(&self) -> Target {
         current::with(|core| match core {
-            Some(core) if core.fleet() == self.0.shared.fleet() && !core.is_closed() => Target::Own(core.clone()),
+            Some(core) if self.serves(core) => Target::Own(core.clone()),
             _ => Target::Anyone(self.0.clone()),
         })
     }
@@ -236,16 +244,15 @@ impl Schedule for StealableHome {
         }
     }
 
-    #[inline]
     fn queue(&self, handle: ReadyHandle) {
-        let foreign = current::with(|core| match core {
-            Some(core) if core.fleet() == self.0.shared.fleet() && !core.is_closed() => {
+        let given = current::with(|core| match core {
+            Some(core) if self.serves(core) => {
                 core.push_stealable(handle);
                 None
             }
             _ => Some(handle),
         });
-        if let Some(handle) = foreign {
+        if let Some(handle) = given {
             self.0.shared.inject(handle);
         }
     }

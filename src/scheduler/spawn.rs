@@ -25,9 +25,8 @@ pub(crate) const NO_RUNTIME: &str = "there is no epicycle runtime here: call thi
 const NO_LOOP: &str = "spawn_local needs an event loop on this thread: call it inside block_on, a task or a \
      callback, or send the work to a loop with LoopHandle::spawn_local";
 
-#[track_caller]
 fn current_anchor() -> Option<BiasedArc<Anchor>> {
-    context::try_current().ok()
+    context::with(|anchor| anchor.cloned()).flatten()
 }
 
 fn new_task(kind: Kind, name: Option<String>, location: &'static Location<'static>) -> NewTask {

@@ -70,8 +70,9 @@ pub(crate) struct Worker {
     owes_tick: Cell<bool>,
     /// Where the next search begins.
     next_victim: Cell<usize>,
-    /// The count of handles, and the time, at the last look at the selector.
+    /// The count of handles, and the time, at the last look at the selector; and at the last look around.
     looked: Cell<(u64, u64)>,
+    looked_around: Cell<(u64, u64)>,
     /// What this loop has seen of the others.
     pub(super) peers: RefCell<Peers>,
 }
@@ -85,6 +86,7 @@ impl Worker {
             owes_tick: Cell::new(false),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
+            looked_around: Cell::new((0, 0)),
             peers: RefCell::new(Peers::new()),
             shared,
             core,
@@ -98,7 +100,36 @@ impl Worker {
 
     /// One turn. `gift`: whether something beside the loop's own business asks it not to sleep. Breaks when `root`, called
     /// after the root future was woken, does.
-    pub(crate) fn run_once(&self, gift: impl Fn() -> bool, root: impl FnMut() -> ControlFlow<()>) -> ControlFlow<()> {
+    pub(crate) fn run_once(
+        &self,
+        gift: &dyn Fn() -> bool,
+        root: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if self.must_look_around() {
+            self.look_around(gift);
+        }
+        let handles = self.shared.options.event_interval;
+        self.core.run_ready(TurnLimit { handles, nanos: TURN_NANOS }, root)
+    }
+
+    /// Whether a turn does more than to go on with what is ready: if that is nothing, if something was given to this loop or to
+    /// all, or if it has timers. What only time brings (events, a backlog worth sharing, peers in need) is looked at when the
+    /// clock was read, which is often enough for that. So a turn of one quick handle is hardly more than the handle.
+    #[inline]
+    fn must_look_around(&self) -> bool {
+        let (handles, nanos) = self.looked_around.get();
+        let remote = self.remote();
+        self.core.now() != nanos
+            || self.handles_since(handles) >= self.shared.options.event_interval as u64
+            || !remote.inbox().is_empty()
+            || !self.shared.injector.is_empty()
+            || remote.timers().any_own()
+            || self.core.ready().is_empty()
+    }
+
+    #[inline(never)]
+    fn look_around(&self, gift: &dyn Fn() -> bool) {
+        self.make_rounds();
         self.core.take_posts();
         self.find_work(ENOUGH);
         if self.core.ready().is_empty() {
@@ -112,10 +143,16 @@ impl Worker {
             self.end_search();
         }
         self.share();
-        let handles = self.shared.options.event_interval;
-        self.core.run_ready(TurnLimit { handles, nanos: TURN_NANOS }, root)?;
-        self.make_rounds();
-        ControlFlow::Continue(())
+        self.looked_around.set(self.moment());
+    }
+
+    /// The count of handles, and the time when the clock was last read.
+    fn moment(&self) -> (u64, u64) {
+        (self.remote().stats().handles_run.get(), self.core.now())
+    }
+
+    fn handles_since(&self, count: u64) -> u64 {
+        self.remote().stats().handles_run.get().wrapping_sub(count)
     }
 
     // ---- find work -------------------------------------------------------------------------------------------------
@@ -207,8 +244,8 @@ impl Worker {
             return false;
         }
         let (handles, nanos) = self.looked.get();
-        let run = self.remote().stats().handles_run.get().wrapping_sub(handles);
-        run >= self.shared.options.event_interval as u64 || self.core.now() >= nanos + TURN_NANOS
+        self.handles_since(handles) >= self.shared.options.event_interval as u64
+            || self.core.now() >= nanos + TURN_NANOS
     }
 
     fn look(&self) {
@@ -227,7 +264,7 @@ impl Worker {
     }
 
     fn note_look(&self) {
-        self.looked.set((self.remote().stats().handles_run.get(), self.core.now()));
+        self.looked.set(self.moment());
     }
 
     /// The custodian expires the timers of loop 0 while that is absent.
@@ -262,10 +299,10 @@ impl Worker {
     // ---- park ------------------------------------------------------------------------------------------------------
 
     /// Sleeps until there is something to do. README: "to fall asleep".
-    fn park(&self, gift: impl Fn() -> bool) {
+    fn park(&self, gift: &dyn Fn() -> bool) {
         // What ran is measured before the wait, which is not its time.
         let idle_since = self.core.read_clock();
-        if self.spin(&gift) {
+        if self.spin(gift) {
             return;
         }
         let remote = self.remote();
@@ -309,7 +346,7 @@ impl Worker {
 
     /// Blocks until there is something to do. As the watcher it looks around at each tick, and wakes up if a peer is
     /// in need.
-    fn sleep(&self, events: &mut Events, mut last_searcher: bool, gift: impl Fn() -> bool) -> io::Result<()> {
+    fn sleep(&self, events: &mut Events, mut last_searcher: bool, gift: &dyn Fn() -> bool) -> io::Result<()> {
         let remote = self.remote();
         let mut quiet_ticks = 0;
         loop {
@@ -382,7 +419,7 @@ impl Worker {
     /// quick succession, since then the next one is likely to come sooner than this thread could be woken for it. True if there
     /// is something to do. One loop at a time, counted as a searcher: so nobody is woken for what it will find, and the spinners
     /// do not crowd out the workers.
-    fn spin(&self, gift: impl Fn() -> bool) -> bool {
+    fn spin(&self, gift: &dyn Fn() -> bool) -> bool {
         let asked_for = self.shared.options.spin;
         let span = if asked_for.is_zero() && self.posts_are_close.get() { SPIN_FOR_POSTS } else { asked_for };
         if span.is_zero() {
