@@ -187,7 +187,7 @@ impl Worker {
         self.retire();
     }
 
-    /// `Worker::run_once`.
+    /// `Worker::run_once`, which looks around in each turn.
     pub(super) fn run_once(&self) {
         self.take_posts();
         self.find_work();
@@ -257,7 +257,7 @@ impl Worker {
         }
     }
 
-    /// `Worker::victim_exists`.
+    /// `Worker::victim_exists`, where two handles are enough for a peer.
     fn victim_exists(&self) -> bool {
         let others = self.fleet.loops.iter().enumerate();
         others.into_iter().any(|(index, other)| index != self.index && other.stealer.len() >= 2)

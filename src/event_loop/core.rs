@@ -63,8 +63,6 @@ pub(crate) struct LoopCore {
     /// How many handles to run before the next look at the clock, and how many were since the last.
     pub(super) stride: Cell<u32>,
     pub(super) since: Cell<u32>,
-    /// What a handle takes on average, in nanoseconds; 0: not known.
-    pub(super) handle_nanos: Cell<u64>,
     /// The root future's id as a task.
     root: Cell<Option<Id>>,
     companion: OnceCell<Box<dyn Companion>>,
@@ -105,7 +103,6 @@ impl LoopCore {
             woke_for_timer: Cell::new(0),
             stride: Cell::new(1),
             since: Cell::new(0),
-            handle_nanos: Cell::new(0),
             root: Cell::new(None),
             companion: OnceCell::new(),
         })

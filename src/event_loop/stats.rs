@@ -57,6 +57,8 @@ pub(crate) struct Stats {
     pub(crate) longest_handle_nanos: Count,
     /// When it last read the clock, between two handles. It reads it often, so what is long ago tells of a long handle.
     pub(crate) seen_at: Count,
+    /// What a handle takes on average; 0: not known.
+    pub(crate) handle_nanos: Count,
     /// What was queued at the beginning of the last turn.
     pub(crate) ready_depth: Count,
 }

@@ -191,11 +191,6 @@ impl Timers {
         self.next_hint() != NEVER || self.has_left()
     }
 
-    /// Whether the loop itself has something to wake, as of some moment ago.
-    pub(crate) fn is_due(&self, now: u64) -> bool {
-        self.next_hint() <= now || self.has_left()
-    }
-
     /// Wakes what is due, by the loop itself.
     pub(crate) fn expire_own(&self, now: u64, wake: impl Fn(Waker)) {
         self.expire(now, true, wake);

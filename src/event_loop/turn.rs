@@ -311,10 +311,11 @@ impl LoopCore {
     }
 
     fn measure(&self, took: u64, handles: u32) {
-        self.remote.stats().longest_handle_nanos.raise(took);
+        let stats = self.remote.stats();
+        stats.longest_handle_nanos.raise(took);
         let each = took / u64::from(handles);
-        let known = self.handle_nanos.get();
-        self.handle_nanos.set(if known == 0 { each } else { (known * 7 + each) / 8 });
+        let known = stats.handle_nanos.get();
+        stats.handle_nanos.set(if known == 0 { each } else { (known * 7 + each) / 8 });
         let waited_for = self.remote.timers().next_hint() != NEVER || self.remote.selector().sources() > 0;
         let most = if waited_for { STRIDE_MAX_WAITED_FOR } else { STRIDE_MAX };
         let stride = (STRIDE_AIM / each.max(1)).clamp(1, u64::from(most)) as u32;
@@ -325,11 +326,6 @@ impl LoopCore {
     fn clock_is_due(&self) -> bool {
         self.since.set(self.since.get() + 1);
         self.since.get() >= self.stride.get()
-    }
-
-    /// What so many handles are likely to take, in nanoseconds; 0 if none was measured yet.
-    pub(crate) fn backlog_nanos(&self, handles: usize) -> u64 {
-        self.handle_nanos.get().saturating_mul(handles as u64)
     }
 }
 

@@ -36,8 +36,12 @@ const STEAL_BATCH: usize = 32;
 /// The most handles taken from the injector at once.
 const PULL_BATCH: usize = 64;
 
-/// A backlog worth less than this, in nanoseconds, is not worth waking a peer for: the waking takes as long.
-const SHARE_FLOOR: u64 = 20_000;
+/// A backlog worth less than this, in nanoseconds, a loop keeps to itself: who takes a few short handles saves nobody time, and
+/// parts tasks that wake each other, whose messages then cross between two CPUs until they are together again.
+const STEAL_FLOOR: u64 = 20_000;
+
+/// What a peer is woken for: that takes 20 us, and as much as is worth stealing has to be left by then.
+const SHARE_FLOOR: u64 = 20_000 + STEAL_FLOOR;
 
 /// What a handle is taken to cost before one was measured, in nanoseconds.
 const HANDLE_GUESS: u64 = 1_000;
@@ -195,7 +199,7 @@ impl Worker {
         let n = self.shared.stealers.len();
         for step in 0..n {
             let victim = (self.next_victim.get() + step) % n;
-            if victim != self.index && self.steal_from(victim, at_least) {
+            if victim != self.index && self.is_enough(victim, at_least) && self.steal_from(victim, at_least) {
                 self.next_victim.set(victim);
                 return;
             }
@@ -203,8 +207,25 @@ impl Worker {
     }
 
     fn victim_exists(&self, at_least: usize) -> bool {
-        let others = self.shared.stealers.iter().enumerate();
-        others.into_iter().any(|(index, stealer)| index != self.index && stealer.len() >= at_least)
+        (0..self.shared.stealers.len()).any(|index| index != self.index && self.is_enough(index, at_least))
+    }
+
+    /// Whether a peer has what is worth stealing. Who was invited may look for a single handle: it takes that whatever it is worth.
+    fn is_enough(&self, victim: usize, at_least: usize) -> bool {
+        self.shared.stealers[victim].len() >= at_least && (at_least < ENOUGH || self.has_backlog(victim, STEAL_FLOOR))
+    }
+
+    /// Whether what a loop has queued is worth so much, in nanoseconds. A loop with one handle is about to run it.
+    fn has_backlog(&self, index: usize, worth: u64) -> bool {
+        let queued = self.shared.stealers[index].len();
+        if queued < ENOUGH {
+            return false;
+        }
+        let each = match self.shared.remotes[index].stats().handle_nanos.get() {
+            0 => HANDLE_GUESS,
+            nanos => nanos,
+        };
+        each.saturating_mul(queued as u64) >= worth
     }
 
     /// Takes half of what a peer has, if that is `at_least` so many.
@@ -240,7 +261,7 @@ impl Worker {
 
     /// A loop that has work looks at its selector every `event_interval` handles or every 50 us.
     fn look_is_due(&self) -> bool {
-        if self.remote().selector().sources() == 0 && self.index != CUSTODIAN {
+        if self.remote().selector().sources() == 0 && !self.has_custody() {
             return false;
         }
         let (handles, nanos) = self.looked.get();
@@ -269,29 +290,25 @@ impl Worker {
 
     /// The custodian expires the timers of loop 0 while that is absent.
     fn expire_absent(&self) {
-        let absent = &self.shared.remotes[0];
-        if self.index == CUSTODIAN && absent.timers().next_hint() != NEVER && absent.parker().seen() == Seen::Absent {
-            self.serve_timers(absent);
+        if self.has_custody() {
+            self.serve_timers(&self.shared.remotes[0]);
         }
+    }
+
+    /// Whether this loop looks after loop 0 now.
+    fn has_custody(&self) -> bool {
+        self.index == CUSTODIAN && self.shared.remotes[0].parker().seen() == Seen::Absent
     }
 
     // ---- share -----------------------------------------------------------------------------------------------------
 
     /// Invites a peer if what is queued here is worth a wake-up.
     fn share(&self) {
-        let n = self.core.ready().stealable_len();
-        if n < 2 || !self.shared.options.work_stealing {
+        if !self.shared.options.work_stealing || !self.has_backlog(self.index, SHARE_FLOOR) {
             return;
         }
         let census = self.shared.idle.census();
-        if census.parked == 0 || census.searching > 0 {
-            return;
-        }
-        let worth = match self.core.backlog_nanos(n) {
-            0 => HANDLE_GUESS * n as u64,
-            nanos => nanos,
-        };
-        if worth >= SHARE_FLOOR {
+        if census.parked > 0 && census.searching == 0 {
             self.shared.invite();
         }
     }
@@ -357,7 +374,7 @@ impl Worker {
             let notified = remote.parker().retract();
             drop(poll);
             waited?;
-            let timer_is_due = remote.timers().is_due(self.core.read_clock());
+            let timer_is_due = self.core.spaced(remote.timers().next_own()) <= self.core.read_clock();
             if has_gift || notified || timer_is_due || !only_alarms(events) {
                 return Ok(());
             }
