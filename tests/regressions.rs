@@ -6,6 +6,7 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
+use std::io::{IoSlice, IoSliceMut};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use common::{CountPolls, DropProbe, Flag, Flavour, Gate, OnDrop, Reports, eventually, eventually_async, pending_with};
 use common::{panics_with, with_timeout};
+use epicycle::io::{AsyncReadExt, AsyncWriteExt};
 use epicycle::time::sleep;
 use epicycle::{EventLoop, Runtime, RuntimeHandle, run_in_executor, spawn, spawn_local, yield_now};
 
@@ -849,6 +851,43 @@ fn c06_r38_equal_deadlines_fire_in_order_beside_a_helper() {
                     assert!(fired.borrow().is_sorted(), "round {round} with {loops} loops");
                 });
             }
+        });
+    }
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match epicycle::timeout(Duration::from_secs(20), future).await {
+        Ok(output) => output,
+        Err(_) => panic!("hangs: {what}"),
+    }
+}
+
+common::flavours! {
+    fn b60_r45_more_buffers_than_a_call_takes_are_no_short_write(rt: Runtime) {
+        rt.block_on(async {
+            let (mut a, _b) = epicycle::net::UnixStream::pair().unwrap();
+            // The event that the registration itself brings is over.
+            sleep(50 * MS).await;
+            let buffers = vec![IoSlice::new(b"y"); 1500];
+            let len = soon("the first write", a.write_vectored(&buffers)).await.unwrap();
+            assert_eq!(len, 1024);
+            let len = soon("a write though there is room", a.write_vectored(&buffers[len..])).await.unwrap();
+            assert_eq!(len, 476);
+        });
+    }
+
+    fn b60_r45_more_buffers_than_a_call_takes_are_no_short_read(rt: Runtime) {
+        rt.block_on(async {
+            let listener = epicycle::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut a = epicycle::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut b, _) = listener.accept().await.unwrap();
+            a.write_all(&[7; 1500]).await.unwrap();
+            sleep(50 * MS).await;
+            let mut first = [[0u8]; 1500];
+            let mut buffers: Vec<_> = first.iter_mut().map(|one| IoSliceMut::new(one)).collect();
+            assert_eq!(soon("the first read", b.read_vectored(&mut buffers)).await.unwrap(), 1024);
+            let mut rest = [0; 1500];
+            assert_eq!(soon("a read though there is more", b.read(&mut rest)).await.unwrap(), 476);
         });
     }
 }

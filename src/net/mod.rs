@@ -519,7 +519,7 @@ macro_rules! stream_methods {
             }
 
             fn poll_read_vectored(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                let wanted = transfer::at_once(bufs.iter().map(|buf| buf.len()));
                 self.io.$read_some(cx, wanted, |io| transfer::read_vectored(io, bufs))
             }
 
@@ -528,7 +528,7 @@ macro_rules! stream_methods {
             }
 
             fn poll_write_vectored(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-                let wanted = bufs.iter().map(|buf| buf.len()).sum();
+                let wanted = transfer::at_once(bufs.iter().map(|buf| buf.len()));
                 self.io.poll_write_some(cx, wanted, |io| transfer::write_vectored(io, bufs))
             }
 

@@ -9,7 +9,10 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+
+/// How many buffers the kernel takes in one call.
+const BUFFERS: usize = 1024;
 
 /// Elsewhere it is an option of the socket, or nothing: Rust's programs ignore the signal.
 #[cfg(target_os = "linux")]
@@ -31,5 +34,11 @@ pub(super) fn write(socket: impl AsFd, buf: &[u8]) -> io::Result<usize> {
 }
 
 pub(super) fn write_vectored(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(rustix::io::writev(socket, bufs)?)
+    let bufs = &bufs[..bufs.len().min(BUFFERS)];
+    Ok(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?)
+}
+
+/// How many bytes of such buffers one call can move.
+pub(super) fn at_once(lens: impl Iterator<Item = usize>) -> usize {
+    lens.take(BUFFERS).sum()
 }
