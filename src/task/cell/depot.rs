@@ -1,7 +1,8 @@
 //! Full stacks of freed blocks, on their way from threads that free cells to threads that make them.
 //!
-//! *Invariant.* What is here is nobody's, and no more than `BOUND`; what would be more goes to the allocator. Each stack is full,
-//! and its blocks are of the size that it stands under. *Threads.* Any, ending ones included. *Ordering.* The lock's.
+//! *Invariant.* What is here is nobody's, and no more than `BOUND`; what would be more goes to the allocator, of the size that has
+//! most here, so that what is left of a burst does not keep the other sizes out. Each stack is full, and its blocks are of the
+//! size that it stands under. *Threads.* Any, ending ones included. *Ordering.* The lock's.
 
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
@@ -48,27 +49,38 @@ pub(super) fn has(size: usize) -> bool {
 /// It is the caller's, and of that size.
 pub(super) unsafe fn give(size: usize, stack: NonNull<Free>) {
     let mut stacks = depot().stacks.lock();
-    if stacks.count >= BOUND {
-        drop(stacks);
-        // SAFETY: the caller's word.
-        return unsafe { free_stack(size, stack) };
-    }
-    // SAFETY: as above.
+    // SAFETY: the caller's word.
     unsafe { (&raw mut (*stack.as_ptr()).next_stack).write(stacks.first[size]) };
     stacks.first[size] = stack.as_ptr();
     stacks.count += 1;
     count(size, 1);
+    let too_many = if stacks.count > BOUND { stacks.take_of_the_most() } else { None };
+    drop(stacks);
+    if let Some((size, stack)) = too_many {
+        // SAFETY: it was here, under that size.
+        unsafe { free_stack(size, stack) };
+    }
 }
 
 /// Gives one away, if there is one of that size.
 pub(super) fn take(size: usize) -> Option<NonNull<Free>> {
-    let mut stacks = depot().stacks.lock();
-    let stack = NonNull::new(stacks.first[size])?;
-    // SAFETY: it is here, so `give` has written this.
-    stacks.first[size] = unsafe { (*stack.as_ptr()).next_stack };
-    stacks.count -= 1;
-    count(size, usize::MAX);
-    Some(stack)
+    depot().stacks.lock().take(size)
+}
+
+impl Stacks {
+    fn take(&mut self, size: usize) -> Option<NonNull<Free>> {
+        let stack = NonNull::new(self.first[size])?;
+        // SAFETY: it is here, so `give` has written this.
+        self.first[size] = unsafe { (*stack.as_ptr()).next_stack };
+        self.count -= 1;
+        count(size, usize::MAX);
+        Some(stack)
+    }
+
+    fn take_of_the_most(&mut self) -> Option<(usize, NonNull<Free>)> {
+        let size = (0..SIZES).max_by_key(|&size| depot().counts[size].load(Ordering::Relaxed))?;
+        Some((size, self.take(size)?))
+    }
 }
 
 /// Adds to a count, under the lock.
