@@ -1,7 +1,7 @@
 //! [`Promise`]: a value that somebody will set, for as many as want to wait for it. asyncio's Future.
 //!
 //! *Invariant.* It is completed once; nobody who waits for it is run by whoever completes it (`shared.rs`). While it is pending,
-//! somebody can still complete it: else it is cancelled. *Threads.* Any, if `T: Send`. *Ordering.* The lock's.
+//! there is a clone that may complete it, and not only a single one that is being awaited: else it is cancelled. *Threads.* Any, if `T: Send`. *Ordering.* The lock's.
 
 mod home;
 mod shared;

@@ -150,8 +150,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Cancels the callback. True: it has not run and never will, and it is dropped: at once if this is its loop's thread
-    /// or it may be dropped anywhere, else when its loop next comes to it. False: it has run, or is running.
+    /// Cancels the callback. True: it has not run and never will, and it is dropped: at once if its loop is running on
+    /// this thread or it may be dropped anywhere, else when its loop next comes to it. False: it has run, or is running.
     ///
     /// From any thread; idempotent.
     ///
