@@ -29,8 +29,9 @@ const STEP: usize = 16;
 pub(super) const SIZES: usize = 17;
 const ALIGN: usize = align_of::<u64>();
 
-/// What tools that look for mistakes in the use of memory want to see, and the models: every block as the allocator's.
-const KEEPS: bool = !MODELLED && !cfg!(miri);
+/// What the models want to see, and tools that look for mistakes in the use of memory: every block as the allocator's. For
+/// sanitizers: `RUSTFLAGS="--cfg epicycle_sanitize -Zsanitizer=address"`.
+const KEEPS: bool = !MODELLED && !cfg!(any(miri, epicycle_sanitize));
 
 thread_local! {
     // Without a destructor, unlike `END`: a plain access, to the thread's end.
