@@ -29,6 +29,9 @@ use crate::net::{
 /// The counterpart of `tokio::net::TcpStream`. asyncio's pair of reader and writer is [`streams::split`](crate::streams::split)
 /// of it.
 ///
+/// TCP's urgent data is not supported: what follows it is not read before more comes, since a read that ends at its mark looks
+/// like one that has emptied the socket. (With Tokio it is the same.)
+///
 /// # Examples
 ///
 /// ```
