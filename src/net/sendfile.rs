@@ -26,23 +26,15 @@ where
 {
     let end = count.map_or(u64::MAX, |count| offset.saturating_add(count));
     let mut at = offset;
-    if in_kernel(io, file, &mut at, end).await? == Refused {
+    if !in_kernel(io, file, &mut at, end).await? {
         copy(io, file, &mut at, end).await?;
     }
     Ok(at - offset)
 }
 
-/// How far the kernel would go.
-#[derive(PartialEq, Eq)]
-enum InKernel {
-    Done,
-    Refused,
-}
-use InKernel::{Done, Refused};
-
-/// Moves `at` on to the end of the file or to `end`, unless the kernel or the file's kind does not offer it.
+/// Moves `at` on to the end of the file or to `end`: true. False: the kernel or the file's kind does not offer that.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-async fn in_kernel<T: AsFd>(io: &Async<T>, file: &File, at: &mut u64, end: u64) -> io::Result<InKernel> {
+async fn in_kernel<T: AsFd>(io: &Async<T>, file: &File, at: &mut u64, end: u64) -> io::Result<bool> {
     use rustix::io::Errno;
     while *at < end {
         let chunk = usize::try_from(CHUNK.min(end - *at)).unwrap_or(usize::MAX);
@@ -54,17 +46,17 @@ async fn in_kernel<T: AsFd>(io: &Async<T>, file: &File, at: &mut u64, end: u64) 
             Ok(0) => break,
             Ok(sent) => *at += sent as u64,
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(Refused),
+                Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(false),
                 _ => return Err(error),
             },
         }
     }
-    Ok(Done)
+    Ok(true)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-async fn in_kernel<T: AsFd>(_: &Async<T>, _: &File, _: &mut u64, _: u64) -> io::Result<InKernel> {
-    Ok(Refused)
+async fn in_kernel<T: AsFd>(_: &Async<T>, _: &File, _: &mut u64, _: u64) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// The same by reading on the executor and writing.
