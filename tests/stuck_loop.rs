@@ -872,3 +872,67 @@ fn c07_c02_what_loop_zero_left_is_served_with_all_others_busy() {
         on.store(false, SeqCst);
     });
 }
+
+/// What is left of a backlog of quick handles is worth nothing to a loop that searches, but who has it never comes to it.
+#[test]
+fn c07_r46_a_backlog_of_quick_handles_is_not_served_by_the_tick() {
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(2).build().unwrap();
+        for count in [20, 100, 300, 1000] {
+            common::assert_latency(&format!("{count} quick handles"), 2 * MS, 12, || {
+                rt.block_on(async {
+                    // What a handle takes is learnt from these.
+                    for _ in 0..20_000 {
+                        yield_now().await;
+                    }
+                    let countdown = Countdown::new(count);
+                    for _ in 0..count {
+                        let countdown = countdown.clone();
+                        spawn(async move { countdown.hit() });
+                    }
+                    let start = Instant::now();
+                    countdown.wait();
+                    start.elapsed()
+                })
+            });
+        }
+    });
+}
+
+/// The custodian's own handles were quick, and now are slow: it reads the clock often enough all the same.
+#[test]
+fn c02_c07_r47_a_sleep_of_an_absent_loop_0_waits_for_few_of_its_custodians_handles() {
+    struct Note(AtomicUsize, AtomicUsize);
+    impl std::task::Wake for Note {
+        fn wake(self: Arc<Self>) {
+            let now = self.0.load(SeqCst);
+            self.1.store(now, SeqCst);
+        }
+    }
+    with_timeout(|| {
+        let rt = Runtime::builder().worker_threads(2).build().unwrap();
+        for _ in 0..8 {
+            let note = Arc::new(Note(AtomicUsize::new(0), AtomicUsize::new(usize::MAX)));
+            let start = Instant::now();
+            let mut sleep: Pin<Box<Sleep>> = Box::pin(sleep_until(start + 31 * MS));
+            rt.block_on(async {
+                let waker = note.clone().into();
+                assert!(sleep.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+            });
+            let begun = note.clone();
+            let task = rt.loops()[1].spawn_local(move || async move {
+                while start.elapsed() < 30 * MS {
+                    yield_now().await;
+                }
+                for slow in 1..=20 {
+                    begun.0.store(slow, SeqCst);
+                    thread::sleep(4 * MS);
+                    yield_now().await;
+                }
+            });
+            eventually("the slow handles have run", || task.done());
+            let waited = note.1.load(SeqCst);
+            assert!(waited <= 6, "the sleep fired in slow handle {waited}");
+        }
+    });
+}

@@ -63,6 +63,8 @@ pub(crate) struct LoopCore {
     /// How many handles to run before the next look at the clock, and how many were since the last.
     pub(super) stride: Cell<u32>,
     pub(super) since: Cell<u32>,
+    /// What it looks after for others waits for it to come back.
+    pub(super) waited_for: Cell<bool>,
     /// The root future's id as a task.
     root: Cell<Option<Id>>,
     companion: OnceCell<Box<dyn Companion>>,
@@ -103,6 +105,7 @@ impl LoopCore {
             woke_for_timer: Cell::new(0),
             stride: Cell::new(1),
             since: Cell::new(0),
+            waited_for: Cell::new(false),
             root: Cell::new(None),
             companion: OnceCell::new(),
         })

@@ -90,6 +90,8 @@ pub(crate) struct Batch {
     pub(crate) nested: bool,
     /// The selector of a loop that was stuck has something new.
     pub(crate) helped: bool,
+    /// The watcher's tick.
+    pub(crate) ticked: bool,
 }
 
 impl Selector {
@@ -225,7 +227,11 @@ impl Selector {
             for event in events {
                 seen += 1;
                 match event.token() {
-                    WAKE | ALARM | TICK => continue,
+                    WAKE | ALARM => continue,
+                    TICK => {
+                        batch.ticked = true;
+                        continue;
+                    }
                     NESTED => batch.nested = true,
                     HELPED => batch.helped = true,
                     token => {

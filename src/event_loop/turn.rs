@@ -292,6 +292,11 @@ impl LoopCore {
 
     // ---- the clock -------------------------------------------------------------------------------------------------
 
+    /// Whether it looks after something for others, so that it has to read the clock as often as for events of its own.
+    pub(crate) fn set_waited_for(&self, waited_for: bool) {
+        self.waited_for.set(waited_for);
+    }
+
     /// When the clock was last read.
     pub(crate) fn now(&self) -> u64 {
         self.now.get()
@@ -316,7 +321,8 @@ impl LoopCore {
         let each = took / u64::from(handles);
         let known = stats.handle_nanos.get();
         stats.handle_nanos.set(if known == 0 { each } else { (known * 7 + each) / 8 });
-        let waited_for = self.remote.timers().next_hint() != NEVER || self.remote.selector().sources() > 0;
+        let waited_for =
+            self.waited_for.get() || self.remote.timers().next_hint() != NEVER || self.remote.selector().sources() > 0;
         let most = if waited_for { STRIDE_MAX_WAITED_FOR } else { STRIDE_MAX };
         let stride = (STRIDE_AIM / each.max(1)).clamp(1, u64::from(most)) as u32;
         self.stride.set(stride.min(self.stride.get() * 2));

@@ -19,7 +19,7 @@ use super::context;
 use super::shared::{Anchor, Shared};
 use super::tenancy::Queue;
 use super::worker::Worker;
-use crate::event_loop::clock::NEVER;
+use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::turn::TurnLimit;
 use crate::event_loop::{EventLoop, Idle, LoopCore, LoopStopped, Remote, current};
 use crate::primitive::BiasedArc;
@@ -295,6 +295,8 @@ fn enter_loop_0(shared: &Arc<Shared>, queue: Queue) -> (Rc<LoopCore>, Worker) {
     if shared.has_peers() {
         shared.remotes[1].selector().unnest(remote.selector());
     }
+    // Its last handle is a tenancy ago, which would count as stuck.
+    remote.stats().seen_at.set(clock::now());
     remote.parker().enter();
     shared.start_watch(shared.idle.enter());
     let core = LoopCore::new(remote.clone(), queue, shared.fleet());

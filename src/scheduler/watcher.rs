@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::worker::Worker;
+use super::worker::{ENOUGH, Worker};
 use crate::event_loop::Remote;
 use crate::event_loop::clock::NEVER;
 use crate::event_loop::park::Seen;
@@ -33,8 +33,8 @@ const STUCK_NANOS: u64 = 200_000;
 /// How often a busy loop looks at its neighbours, and how long a handle of theirs is too long for it, in nanoseconds.
 const ROUND_NANOS: u64 = 2_000_000;
 
-/// How many looks in a row have to find a helped loop's count changed before it is left to itself.
-const MOVES: u32 = 8;
+/// How many looks in a row have to find a helped loop moving before it is left to itself, and how often it has to park.
+pub(super) const MOVES: u32 = 8;
 
 /// The most batches of events that are taken from a peer at a time.
 const MOST_BATCHES: usize = 16;
@@ -53,8 +53,7 @@ pub(super) struct Peers {
 /// A loop that was found stuck.
 struct Helped {
     index: usize,
-    /// Its count of handles at the last look, and how many looks in a row have found it changed.
-    count: u64,
+    /// How many looks in a row have found it moving.
     moves: u32,
 }
 
@@ -84,14 +83,17 @@ impl Worker {
             }
             let stuck = self.has_run_for(peer) >= STUCK_NANOS;
             let queued = if self.shared.options.work_stealing { self.shared.stealers[index].len() } else { 0 };
-            // Loop 0's descriptors may be nested in any selector that is looked at, so they count for all.
-            let sources = peer.selector().sources() + self.shared.remotes[0].selector().sources();
-            let stranded = stuck && (queued > 0 || sources > 0 || peer.is_overstayed());
+            let stranded = stuck && (queued > 0 || self.sources_of(peer) > 0 || peer.is_overstayed());
             if overdue || queued >= 2 || stranded {
                 peers.needy.push((index, stuck));
             }
         }
         !peers.needy.is_empty() || !self.shared.injector.is_empty()
+    }
+
+    /// How many descriptors may be behind a peer's selector. Loop 0's may be nested in any, so they count for all.
+    fn sources_of(&self, peer: &Remote) -> usize {
+        peer.selector().sources() + self.shared.remotes[0].selector().sources()
     }
 
     /// For how long a peer has not been seen between two handles.
@@ -121,8 +123,10 @@ impl Worker {
     /// Takes over what an awake peer does not come to.
     fn relieve(&self, index: usize, stuck: bool) {
         if self.shared.options.work_stealing {
-            // A peer that moves will get to its only handle itself.
-            self.steal_from(index, if stuck { 1 } else { 2 });
+            // A peer that moves will get to its only handle itself. One that is stuck gets to none of what it has now, whatever
+            // that is worth; what is taken here others can take from here.
+            let (at_least, batches) = if stuck { (1, self.shared.stealers[index].len()) } else { (ENOUGH, 1) };
+            let _ = (0..batches).all(|_| self.steal_from(index, at_least));
         }
         let peer = &self.shared.remotes[index];
         self.serve_timers(peer);
@@ -136,7 +140,7 @@ impl Worker {
     /// Has this loop told at once of what comes for a stuck one, instead of finding it at the next tick.
     fn help(&self, index: usize) {
         let (me, peer) = (self.core.remote(), &self.shared.remotes[index]);
-        if peer.selector().sources() == 0 || peer.selector().helper() == Some(self.index) {
+        if peer.selector().helper() == Some(self.index) {
             return;
         }
         // Who helps needs no help, and who is stuck gives none: so there are no circles, which the kernel refuses, nor chains.
@@ -144,11 +148,10 @@ impl Worker {
             self.shared.remotes[helper].selector().end_help(helper, me.selector());
         }
         self.end_help_of(index);
-        if me.selector().help(self.index, peer.selector()) {
-            let count = peer.stats().handles_run.get();
+        if self.sources_of(peer) > 0 && me.selector().help(self.index, peer.selector()) {
             let helped = &mut self.peers.borrow_mut().helped;
             helped.retain(|helped| helped.index != index);
-            helped.push(Helped { index, count, moves: 0 });
+            helped.push(Helped { index, moves: 0 });
         }
     }
 
@@ -164,9 +167,8 @@ impl Worker {
         let mut all = std::mem::take(&mut self.peers.borrow_mut().helped);
         all.retain_mut(|helped| {
             let peer = &self.shared.remotes[helped.index];
-            let count = peer.stats().handles_run.get();
-            let stands = std::mem::replace(&mut helped.count, count) == count && peer.parker().seen() == Seen::Awake;
-            helped.moves = if stands { 0 } else { helped.moves + 1 };
+            let stuck = peer.parker().seen() == Seen::Awake && self.has_run_for(peer) >= STUCK_NANOS;
+            helped.moves = if stuck { 0 } else { helped.moves + 1 };
             if helped.moves > MOVES || peer.selector().helper() != Some(self.index) {
                 self.core.remote().selector().end_help(self.index, peer.selector());
                 return false;

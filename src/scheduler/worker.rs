@@ -15,7 +15,7 @@ use std::time::Duration;
 use mio::Events;
 
 use super::shared::Shared;
-use super::watcher::Peers;
+use super::watcher::{MOVES, Peers};
 use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
@@ -28,7 +28,7 @@ use crate::task::Event;
 const TURN_NANOS: u64 = 50_000;
 
 /// How many handles of a peer are worth an uninvited search: a peer with a single one is about to run it.
-const ENOUGH: usize = 2;
+pub(super) const ENOUGH: usize = 2;
 
 /// The most handles taken from a peer at once; crossbeam takes at most half of what is there, too.
 const STEAL_BATCH: usize = 32;
@@ -72,6 +72,8 @@ pub(crate) struct Worker {
     posts_are_close: Cell<bool>,
     /// As the watcher it found events where it would have set its tick, so it looks around awake.
     owes_tick: Cell<bool>,
+    /// How often it has parked since somebody began to help it.
+    helped_parks: Cell<u32>,
     /// Where the next search begins.
     next_victim: Cell<usize>,
     /// The count of handles, and the time, at the last look at the selector; and at the last look around.
@@ -88,6 +90,7 @@ impl Worker {
             searching: Cell::new(false),
             posts_are_close: Cell::new(false),
             owes_tick: Cell::new(false),
+            helped_parks: Cell::new(0),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
             looked_around: Cell::new((0, 0)),
@@ -133,6 +136,7 @@ impl Worker {
 
     #[inline(never)]
     fn look_around(&self, gift: &dyn Fn() -> bool) {
+        self.core.set_waited_for(self.has_custody() && self.absent_waits());
         self.make_rounds();
         self.core.take_posts();
         self.find_work(ENOUGH);
@@ -282,6 +286,10 @@ impl Worker {
         if batch.helped {
             self.serve_helped();
         }
+        // A tick that came with something else, or where it was not waited for, is not to be lost.
+        if self.owes_tick.take() || batch.ticked {
+            self.watch_awake();
+        }
     }
 
     fn note_look(&self) {
@@ -293,6 +301,12 @@ impl Worker {
         if self.has_custody() {
             self.serve_timers(&self.shared.remotes[0]);
         }
+    }
+
+    /// Whether loop 0 has something that others are to look after while it is absent.
+    fn absent_waits(&self) -> bool {
+        let absent = &self.shared.remotes[0];
+        absent.timers().next_hint() != NEVER || absent.selector().sources() > 0
     }
 
     /// Whether this loop looks after loop 0 now.
@@ -329,6 +343,7 @@ impl Worker {
             remote.observer().tell(|| Event::Woke { on: self.index });
             return;
         }
+        self.leave_helper();
         let last_searcher = self.shared.idle.park(self.index, self.searching.take());
         remote.stats().parks.add(1);
         let (waited, events) = self.core.with_events(|events| self.sleep(events, last_searcher, gift));
@@ -345,11 +360,19 @@ impl Worker {
         let batch = self.core.dispatch_wait(waited, events);
         self.note_look();
         self.serve_nested(batch);
-        if self.owes_tick.take() {
-            self.watch_awake();
-        }
         // What it was invited for may be with a loop that fetched it first, and has gone on with a long handle of its own.
         self.find_work(if woken.invited { 1 } else { ENOUGH });
+    }
+
+    /// A loop that parks again and again looks after itself. Its helper may never find out: the kernel wakes it for what this
+    /// one then harvests first, and lets it sleep on.
+    fn leave_helper(&self) {
+        let own = self.remote().selector();
+        let Some(helper) = own.helper() else { return self.helped_parks.set(0) };
+        self.helped_parks.set(self.helped_parks.get() + 1);
+        if self.helped_parks.get() > MOVES {
+            self.shared.remotes[helper].selector().end_help(helper, own);
+        }
     }
 
     /// After SleepFence: all that others can have given to this loop before they could see it parked.
