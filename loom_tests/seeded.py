@@ -86,6 +86,9 @@ BUGS = [
         ("            if now.is_cancelled() {\n                return None;\n            }\n            // With an owner",
          "            // With an owner"),
     ]),
+    ("task_wake", "queued again, but counted as idle", [
+        ("return Some((now.0 & !(WAKES | RENOTIFY)) | WAKE);", "return Some(now.0 & !(WAKES | RENOTIFY));"),
+    ]),
     ("task_wake", "who woke itself goes idle, and is queued", [
         ("        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }",
          "        self.0.fetch_and(!WAKES, Ordering::AcqRel);\n"
@@ -187,8 +190,10 @@ BUGS = [
     ("one_shot", "a run overlooks that it is in a list", [
         ("header.state.claim(header.kind == Kind::Callback)", "header.state.claim(true)"),
     ]),
-    ("steal", "queued again, but counted as idle", [
-        ("return Some((now.0 & !(WAKES | RENOTIFY)) | WAKE);", "return Some(now.0 & !(WAKES | RENOTIFY));"),
+    ("steal", "who woke itself goes idle, and is queued", [
+        ("        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }",
+         "        self.0.fetch_and(!WAKES, Ordering::AcqRel);\n"
+         "        if self.load().is_cancelled() { Suspend::Cancelled } else { Suspend::Reschedule }"),
     ]),
     ("inject_sleep", "no SleepFence", [
         ("        fence(Ordering::SeqCst); // SleepFence, pairs with GiveFence in `unpark`.\n", ""),

@@ -2,7 +2,7 @@
 //!
 //! *Property.* Each task is polled on one thread at a time and sees its own last poll; none is lost, whoever has it.
 //! *Threads.* Owner and thief, each with a queue of its own, and a waker from outside. *Bound.* Two preemptions.
-//! *Seeded bug.* A task that is queued again after a poll is counted as idle meanwhile, so that a wake queues it twice.
+//! *Seeded bug.* A task that woke itself is queued again, but counted as idle, so that a wake queues it twice.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -5,8 +5,8 @@
 //! *Threads.* Two wakers or cancellers; the main thread, or two, run. *Bound.* Two preemptions; the wake count is folded back
 //! from three on.
 //! *Seeded bugs.* `suspend` goes idle although a wake came; `start` does not acquire; transitions do not release; `fold` does not
-//! tell the runner; `complete` overlooks a cancel; who woke itself goes idle before it is queued, or is not queued; the note of
-//! a self-wake is everybody's; a self-wake by value keeps its reference.
+//! tell the runner; `complete` overlooks a cancel; who was woken, or woke itself, is queued, but counted as idle; who woke itself is
+//! not queued; the note of a self-wake is everybody's; a self-wake by value keeps its reference.
 
 use std::future::Future;
 use std::pin::Pin;
