@@ -34,7 +34,7 @@ const STUCK_NANOS: u64 = 200_000;
 const ROUND_NANOS: u64 = 2_000_000;
 
 /// How many looks in a row have to find a helped loop moving before it is left to itself, and how often it has to park.
-pub(super) const MOVES: u32 = 8;
+const MOVES: u32 = 8;
 
 /// The most batches of events that are taken from a peer at a time.
 const MOST_BATCHES: usize = 16;
@@ -42,12 +42,14 @@ const MOST_BATCHES: usize = 16;
 /// What a loop has seen of its peers.
 pub(super) struct Peers {
     last_round: u64,
-    /// When a spinning loop last looked.
+    /// When this loop last looked around awake.
     last_awake_tick: u64,
     /// Whom the last survey found in need, and whether they are stuck.
     needy: Vec<(usize, bool)>,
     /// Whose selectors are nested in ours.
     helped: Vec<Helped>,
+    /// How often this loop has parked since somebody began to help it.
+    parks_helped: u32,
 }
 
 /// A loop that was found stuck.
@@ -59,7 +61,7 @@ struct Helped {
 
 impl Peers {
     pub(super) fn new() -> Self {
-        Self { last_round: 0, last_awake_tick: 0, needy: Vec::new(), helped: Vec::new() }
+        Self { last_round: 0, last_awake_tick: 0, needy: Vec::new(), helped: Vec::new(), parks_helped: 0 }
     }
 }
 
@@ -144,14 +146,30 @@ impl Worker {
             return;
         }
         // Who helps needs no help, and who is stuck gives none: so there are no circles, which the kernel refuses, nor chains.
-        if let Some(helper) = me.selector().helper() {
-            self.shared.remotes[helper].selector().end_help(helper, me.selector());
-        }
+        self.refuse_help();
         self.end_help_of(index);
         if self.sources_of(peer) > 0 && me.selector().help(self.index, peer.selector()) {
             let helped = &mut self.peers.borrow_mut().helped;
             helped.retain(|helped| helped.index != index);
             helped.push(Helped { index, moves: 0 });
+        }
+    }
+
+    /// Ends the help that this loop is given.
+    fn refuse_help(&self) {
+        let own = self.core.remote().selector();
+        if let Some(helper) = own.helper() {
+            self.shared.remotes[helper].selector().end_help(helper, own);
+        }
+    }
+
+    /// A loop that parks again and again looks after itself. Its helper may never find out: the kernel wakes it for what this
+    /// one then harvests first, and lets it sleep on.
+    pub(super) fn leave_helper(&self) {
+        let parks = &mut self.peers.borrow_mut().parks_helped;
+        *parks = if self.core.remote().selector().helper().is_some() { *parks + 1 } else { 0 };
+        if *parks > MOVES {
+            self.refuse_help();
         }
     }
 

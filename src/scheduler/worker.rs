@@ -15,7 +15,7 @@ use std::time::Duration;
 use mio::Events;
 
 use super::shared::Shared;
-use super::watcher::{MOVES, Peers};
+use super::watcher::Peers;
 use crate::event_loop::clock::{self, NEVER};
 use crate::event_loop::park::Seen;
 use crate::event_loop::turn::TurnLimit;
@@ -72,8 +72,6 @@ pub(crate) struct Worker {
     posts_are_close: Cell<bool>,
     /// As the watcher it found events where it would have set its tick, so it looks around awake.
     owes_tick: Cell<bool>,
-    /// How often it has parked since somebody began to help it.
-    helped_parks: Cell<u32>,
     /// Where the next search begins.
     next_victim: Cell<usize>,
     /// The count of handles, and the time, at the last look at the selector; and at the last look around.
@@ -90,7 +88,6 @@ impl Worker {
             searching: Cell::new(false),
             posts_are_close: Cell::new(false),
             owes_tick: Cell::new(false),
-            helped_parks: Cell::new(0),
             next_victim: Cell::new(index + 1),
             looked: Cell::new((0, 0)),
             looked_around: Cell::new((0, 0)),
@@ -362,17 +359,6 @@ impl Worker {
         self.serve_nested(batch);
         // What it was invited for may be with a loop that fetched it first, and has gone on with a long handle of its own.
         self.find_work(if woken.invited { 1 } else { ENOUGH });
-    }
-
-    /// A loop that parks again and again looks after itself. Its helper may never find out: the kernel wakes it for what this
-    /// one then harvests first, and lets it sleep on.
-    fn leave_helper(&self) {
-        let own = self.remote().selector();
-        let Some(helper) = own.helper() else { return self.helped_parks.set(0) };
-        self.helped_parks.set(self.helped_parks.get() + 1);
-        if self.helped_parks.get() > MOVES {
-            self.shared.remotes[helper].selector().end_help(helper, own);
-        }
     }
 
     /// After SleepFence: all that others can have given to this loop before they could see it parked.

@@ -78,6 +78,7 @@ impl Stacks {
     }
 
     fn take_of_the_most(&mut self) -> Option<(usize, NonNull<Free>)> {
+        // Ordering: Relaxed: written under the lock, which is held.
         let size = (0..SIZES).max_by_key(|&size| depot().counts[size].load(Ordering::Relaxed))?;
         Some((size, self.take(size)?))
     }
